@@ -1,0 +1,182 @@
+//! What the source's log says.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::position::Position;
+use crate::schema::{Table, TableId, TableName};
+use crate::value::Row;
+
+/// Microseconds since the Unix epoch, by the source's clock.
+pub type Micros = i64;
+
+/// One thing that the log says. Events arrive in commit order; between two [`Event::Commit`]s lies one source transaction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// From here on the table looks like this. Comes before the first change of the table, and again whenever it changed.
+    Schema(Arc<Table>),
+    /// A transaction begins.
+    Begin(Begin),
+    /// One row.
+    Change(Change),
+    /// Tables emptied, in the source's order.
+    Truncate {
+        /// The tables.
+        tables: Vec<TableId>,
+        /// RESTART IDENTITY was said.
+        restart_identity: bool,
+    },
+    /// A schema change inside the open transaction, ordered with its rows.
+    Ddl(Box<Ddl>),
+    /// The open transaction ends.
+    Commit(Commit),
+    /// A token that was written into the log by [`crate::source::Source::mark`]; inside a transaction (before its Commit).
+    Marker {
+        /// The token.
+        token: String,
+    },
+    /// The log was read up to here and nothing of interest was in it. Travels through the same queue as rows,
+    /// so it never overtakes one.
+    Heartbeat {
+        /// Everything before this place has been sent.
+        position: Position,
+        /// The source's clock when it said so.
+        at: Micros,
+    },
+}
+
+impl Event {
+    /// Bytes that the event holds, for the channel's bound.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        match self {
+            Event::Change(c) => {
+                OVERHEAD
+                    + c.old.as_ref().map_or(0, |r| r.bytes() + 8 * r.len())
+                    + c.new.as_ref().map_or(0, |r| r.bytes() + 8 * r.len())
+            }
+            Event::Ddl(d) => OVERHEAD + d.statement.len(),
+            _ => OVERHEAD,
+        }
+    }
+}
+
+/// The beginning of a source transaction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Begin {
+    /// Where its commit record starts. A transaction is contained in a snapshot exactly if this lies before the
+    /// snapshot's position (`SnapBuildXactNeedsSkip`, snapbuild.c).
+    pub commit_start: Position,
+    /// When it committed.
+    pub committed_at: Micros,
+    /// The source's transaction id, for logs.
+    pub xid: u64,
+}
+
+/// The end of a source transaction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Commit {
+    /// Where its commit record ends: what a checkpoint holds and what is confirmed to the source.
+    pub end: Position,
+    /// When it committed.
+    pub committed_at: Micros,
+}
+
+/// One row's change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The table, announced by an earlier [`Event::Schema`].
+    pub table: TableId,
+    /// What happened.
+    pub op: Op,
+    /// The old key (other fields NULL), or the whole old row where the table's `full_old_rows` says so. Absent on
+    /// inserts, and on updates that did not change the key.
+    pub old: Option<Row>,
+    /// The new row; absent on deletes. May hold unsent fields on updates.
+    pub new: Option<Row>,
+}
+
+/// What happened to a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// A new row.
+    Insert,
+    /// A row changed.
+    Update,
+    /// A row went away.
+    Delete,
+}
+
+impl Op {
+    /// The label of `switchyard_rows_applied_total{op}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Op::Insert => "insert",
+            Op::Update => "update",
+            Op::Delete => "delete",
+        }
+    }
+}
+
+/// A schema change as the source's event trigger described it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ddl {
+    /// The command's tag, `ALTER TABLE`.
+    pub tag: String,
+    /// The statement as the client sent it (it may hold several commands).
+    pub statement: String,
+    /// The object's identity as the source prints it.
+    pub object: String,
+    /// What it did.
+    pub effect: DdlEffect,
+}
+
+/// What a schema change did, as far as replication is concerned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum DdlEffect {
+    /// A table of the selection was created or altered and now looks like this.
+    Table {
+        /// The table afterwards.
+        after: Arc<Table>,
+        /// For columns that were added with a default: the value that existing rows got, in text form
+        /// (`pg_attribute.attmissingval`). Column name first.
+        missing_values: Vec<(String, String)>,
+        /// Whether the table's rows were rewritten (a new relfilenode), which no row change in the log shows.
+        rewritten: bool,
+    },
+    /// An index was created on a table of the selection; the source's own full definition.
+    Index {
+        /// The table.
+        table: TableName,
+        /// The index's name, without schema.
+        name: String,
+        /// `CREATE [UNIQUE] INDEX …`.
+        definition: String,
+    },
+    /// A table of the selection was dropped.
+    Dropped {
+        /// The table.
+        table: TableName,
+    },
+    /// Something that does not concern the rows of selected tables (views, functions, grants, comments).
+    Other,
+}
+
+/// Events that travel together: what one read of the source's socket held.
+#[derive(Debug, Default)]
+pub struct Parcel {
+    /// In log order.
+    pub events: Vec<Event>,
+    /// Sum of [`Event::bytes`].
+    pub bytes: usize,
+}
+
+impl Parcel {
+    /// Appends an event.
+    pub fn push(&mut self, event: Event) {
+        self.bytes += event.bytes();
+        self.events.push(event);
+    }
+}

@@ -1,0 +1,133 @@
+//! A PostgreSQL connection URL, with the sslmodes that tokio-postgres does not parse.
+
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Error, Result};
+
+/// `sslmode` as libpq defines it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// TLS if the server offers it, unverified.
+    Prefer,
+    /// TLS, unverified unless a root certificate is given.
+    Require,
+    /// TLS, the certificate's chain verified.
+    VerifyCa,
+    /// TLS, chain and host name verified.
+    VerifyFull,
+}
+
+/// Where and how to connect.
+#[derive(Clone, Debug)]
+pub struct ConnInfo {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Role.
+    pub user: String,
+    /// Password, if the URL has one.
+    pub password: Option<SecretString>,
+    /// Database.
+    pub database: String,
+    /// TLS mode.
+    pub sslmode: SslMode,
+    /// PEM file of certificate authorities; the system's if absent.
+    pub sslrootcert: Option<PathBuf>,
+    /// PEM file of the client's certificate.
+    pub sslcert: Option<PathBuf>,
+    /// PEM file of the client's key.
+    pub sslkey: Option<PathBuf>,
+    /// Seconds to wait for a connection.
+    pub connect_timeout: u64,
+}
+
+impl ConnInfo {
+    /// Reads `postgres://user:password@host:port/database?sslmode=…`. `key` names the configuration key in errors.
+    ///
+    /// # Errors
+    /// [`crate::error::Class::Config`]; the message never holds the URL, because it holds a password.
+    pub fn parse(key: &str, url: &SecretString) -> Result<ConnInfo> {
+        let bad = |what: String| {
+            Error::config(format!("{key}: {what}"))
+                .hint("write postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem")
+        };
+        let parsed = url::Url::parse(url.expose_secret()).map_err(|e| bad(format!("not a URL ({e})")))?;
+        if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+            return Err(bad(format!("scheme {:?} is not postgres", parsed.scheme())));
+        }
+        let decode = |s: &str| percent_decode(s).ok_or_else(|| bad("a percent escape is broken".into()));
+        let host = match parsed.host() {
+            Some(url::Host::Ipv6(a)) => a.to_string(),
+            Some(h) => decode(&h.to_string())?,
+            None => return Err(bad("no host".into())),
+        };
+        if parsed.username().is_empty() {
+            return Err(bad("no user".into()));
+        }
+        let user = decode(parsed.username())?;
+        let password = parsed.password().map(decode).transpose()?.map(SecretString::from);
+        let database = match decode(parsed.path().trim_start_matches('/'))? {
+            d if d.is_empty() => user.clone(),
+            d => d,
+        };
+        let mut info = ConnInfo {
+            host,
+            port: parsed.port().unwrap_or(5432),
+            user,
+            password,
+            database,
+            sslmode: SslMode::Prefer,
+            sslrootcert: None,
+            sslcert: None,
+            sslkey: None,
+            connect_timeout: 10,
+        };
+        for (name, value) in parsed.query_pairs() {
+            match &*name {
+                "sslmode" => {
+                    info.sslmode = match &*value {
+                        "disable" => SslMode::Disable,
+                        "allow" | "prefer" => SslMode::Prefer,
+                        "require" => SslMode::Require,
+                        "verify-ca" => SslMode::VerifyCa,
+                        "verify-full" => SslMode::VerifyFull,
+                        other => return Err(bad(format!("sslmode {other:?} is unknown"))),
+                    }
+                }
+                "sslrootcert" => info.sslrootcert = Some(PathBuf::from(&*value)),
+                "sslcert" => info.sslcert = Some(PathBuf::from(&*value)),
+                "sslkey" => info.sslkey = Some(PathBuf::from(&*value)),
+                "connect_timeout" => {
+                    info.connect_timeout = value.parse().map_err(|_| bad("connect_timeout is not a number".into()))?;
+                }
+                "application_name" => {}
+                other => return Err(bad(format!("parameter {other:?} is unknown"))),
+            }
+        }
+        Ok(info)
+    }
+    /// `host:port`, for messages.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+fn percent_decode(s: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(s.len());
+    let mut bytes = s.bytes();
+    while let Some(b) = bytes.next() {
+        out.push(match b {
+            b'%' => {
+                let hex = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
+            }
+            b => b,
+        });
+    }
+    String::from_utf8(out).ok()
+}

@@ -1,0 +1,3 @@
+//! Copy, then tail.
+
+pub mod batch;

@@ -1,0 +1,210 @@
+//! What a target can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
+
+pub mod postgres;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::change::Ddl;
+use crate::error::Result;
+use crate::finding::Finding;
+use crate::pipeline::batch::Batch;
+use crate::position::Position;
+use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::source::{CopyBlock, CopyFormat, LogIdentity, TablePlan};
+
+/// What a target is opened with.
+#[derive(Clone, Debug)]
+pub struct TargetOptions {
+    /// The migration's name: names the checkpoint row, the lock and the origin.
+    pub name: String,
+    /// The connection URL, password included.
+    pub url: secrecy::SecretString,
+    /// Whether tables and what belongs to them are made, or must exist.
+    pub create_schema: bool,
+}
+
+/// Opens the target that the URL's scheme names. Connects to nothing yet.
+pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
+    use secrecy::ExposeSecret;
+    let scheme = options.url.expose_secret().split(':').next().unwrap_or("").to_owned();
+    match scheme.as_str() {
+        "postgres" | "postgresql" => postgres::open(options),
+        other => Err(crate::Error::config(format!("target.url: no engine for scheme {other:?}"))
+            .hint("use postgres://user@host:port/database")),
+    }
+}
+
+/// How far a migration got, as its target durably holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Raised by whoever starts a stream. Every write of rows or bookkeeping says `WHERE epoch = mine`.
+    pub epoch: i64,
+    /// What was reached.
+    pub stage: CopyStage,
+    /// The log that positions belong to; `None` until the source began to keep it.
+    pub log: Option<LogIdentity>,
+    /// Everything committed up to here is in the target.
+    pub position: Option<Position>,
+    /// From here on the target is consistent and apply is strict; before, it is convergent.
+    pub consistent_at: Option<Position>,
+    /// When the newest applied transaction committed at the source; microseconds since the Unix epoch.
+    pub committed_at: Option<i64>,
+}
+
+/// The durable steps of a copy. A crash between two of them repeats the one that was not finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyStage {
+    /// The row exists, nothing else: a handle at the source, if there is one, is ours to replace.
+    Started,
+    /// The log is kept; the schema's first part may be half made.
+    LogKept,
+    /// Tables exist and plans are stored; chunks are being copied.
+    Copying,
+    /// All rows and keys are there; the stream runs.
+    Streaming,
+}
+
+/// How far one table's copy got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableCopy {
+    /// The source's table.
+    pub table: TableName,
+    /// How it is cut.
+    pub plan: TablePlan,
+    /// The snapshot's place (see [`crate::source::SnapshotSession::at`]) of the *first* chunk that was copied.
+    pub snapshot_at: Position,
+    /// Later snapshot that remaining chunks were read at, if the copy was resumed in the middle of this table.
+    pub resumed_at: Option<Position>,
+    /// Chunks whose rows are committed, ascending.
+    pub done: Vec<u32>,
+    /// Rows committed.
+    pub rows: u64,
+    /// Whether its keys and indexes ([`Stage::TableCopied`]) are made.
+    pub indexed: bool,
+}
+
+/// A database that is copied into.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// `postgres`, `mysql`, `mongo`.
+    fn engine(&self) -> &'static str;
+    /// Name and version of the server.
+    async fn server(&self) -> Result<ServerInfo>;
+    /// Everything that would make a migration of these tables to here fail, each with what to do. `fresh` is whether
+    /// no copy has begun yet (then target tables must be empty).
+    async fn check(&self, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>>;
+    /// Takes the lock that only one running daemon of this migration can hold.
+    ///
+    /// # Errors
+    /// [`crate::error::Class::Fenced`] while another session holds it.
+    async fn lock(&self) -> Result<Box<dyn SessionLock>>;
+    /// The checkpoint, if there is one.
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
+    /// Makes the bookkeeping if it is missing, and the checkpoint row or a higher epoch in it. The caller holds the lock.
+    async fn take_over(&self) -> Result<Checkpoint>;
+    /// Stores a checkpoint of the same epoch, durably.
+    ///
+    /// # Errors
+    /// [`crate::error::Class::Fenced`] if the epoch was raised meanwhile.
+    async fn save(&self, checkpoint: &Checkpoint) -> Result<()>;
+    /// Makes the script's objects of `stage`; of one table, or of all. What exists already in the same form is left
+    /// alone, so that a crash half-way is repaired by calling it again. Returns warnings about objects that could not be
+    /// made and that replication does not need (a view over an excluded table).
+    async fn create(&self, script: &SchemaScript, stage: Stage, table: Option<&TableName>) -> Result<Vec<String>>;
+    /// Makes only the table's key, so that convergent apply and a resumed load can find rows.
+    async fn create_key(&self, script: &SchemaScript, table: &TableName) -> Result<()>;
+    /// The tables of these names as the target has them, in the same order; a missing one is `None`.
+    async fn tables(&self, names: &[TableName]) -> Result<Vec<Option<Arc<Table>>>>;
+    /// Gets user triggers, foreign keys and identity columns out of the applier's way, and notes durably what to put back.
+    async fn quiesce(&self, tables: &[TableName]) -> Result<()>;
+    /// Stores the copy's plan for a table; replaces an older one and forgets its chunks.
+    async fn plan_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()>;
+    /// How far every table's copy got.
+    async fn copies(&self) -> Result<Vec<TableCopy>>;
+    /// Notes that a table's keys and indexes are made.
+    async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()>;
+    /// A session that loads chunks.
+    async fn loader(&self, epoch: i64) -> Result<Box<dyn Loader>>;
+    /// The session that applies the stream.
+    async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>>;
+    /// Refreshes planner statistics of loaded tables.
+    async fn analyze(&self, tables: &[TableName]) -> Result<()>;
+    /// Carries out the part of a schema change that is safe; see [`DdlOutcome`].
+    async fn apply_ddl(&self, ddl: &Ddl, before: Option<&Table>) -> Result<DdlOutcome>;
+    /// Puts back what `quiesce` took away, validates what was left unvalidated, and drops the bookkeeping.
+    /// Says what it did. Repeating it is harmless.
+    async fn finish(&self) -> Result<Vec<String>>;
+}
+
+/// What became of a schema change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DdlOutcome {
+    /// The target has it now (or had it already).
+    Applied(String),
+    /// It does not concern the target's rows; left alone, said once.
+    Ignored(String),
+    /// It cannot be repeated safely: stop. The text says why, and what the operator must do before starting again.
+    Unsafe(String),
+}
+
+/// Held as long as the value lives and its connection does.
+#[async_trait]
+pub trait SessionLock: Send + Sync {
+    /// Resolves when the lock's session is lost.
+    async fn lost(&self);
+}
+
+/// How a chunk is brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadMode {
+    /// The whole table in one transaction; emptied first, so that rows can be frozen.
+    WholeTable,
+    /// Appended; no row of it is there yet.
+    Append,
+    /// Rows may be there already: the chunk's win.
+    Upsert,
+}
+
+/// Loads copied rows. One chunk at a time.
+#[async_trait]
+pub trait Loader: Send {
+    /// The forms in which rows can be written into the table, best first.
+    fn formats(&self, table: &Table) -> Vec<CopyFormat>;
+    /// Begins to load. `table` is the target's table; rows have its columns.
+    async fn begin(&mut self, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()>;
+    /// Writes a block.
+    async fn write(&mut self, block: CopyBlock) -> Result<()>;
+    /// Commits the rows together with the note that these chunks of `source` are done. Returns how many rows.
+    async fn commit(&mut self, source: &TableName, chunks: &[u32]) -> Result<u64>;
+    /// Gives up what was begun.
+    async fn abort(&mut self) -> Result<()>;
+}
+
+/// Where a batch ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchEnd {
+    /// The last contained commit's end, or the heartbeat's place.
+    pub position: Position,
+    /// When that commit happened at the source; `None` for a heartbeat.
+    pub committed_at: Option<i64>,
+    /// New `consistent_at`, where a re-read moved it.
+    pub consistent_at: Option<Position>,
+}
+
+/// Applies the stream. One target transaction at a time.
+#[async_trait]
+pub trait Applier: Send {
+    /// Applies a batch. With `end`, rows and checkpoint commit together; without, the transaction stays open for the
+    /// next piece of a source transaction that is larger than a batch.
+    ///
+    /// # Errors
+    /// Whatever the class, nothing of the open transaction is in the target then, unless the class is `Retry` and the
+    /// answer to the COMMIT got lost: load the checkpoint before going on.
+    async fn apply(&mut self, batch: Batch, end: Option<BatchEnd>) -> Result<()>;
+    /// The newest position whose commit is on the target's disk, as far as known. Never ahead of it.
+    async fn durable(&mut self) -> Result<Option<Position>>;
+}

@@ -1,0 +1,3 @@
+//! Compiled rules. Pure.
+
+pub mod select;
