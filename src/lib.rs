@@ -2,12 +2,14 @@
 
 pub mod change;
 pub mod error;
+pub mod faults;
 pub mod finding;
 pub mod pgwire;
 pub mod pipeline;
 pub mod position;
 pub mod schema;
 pub mod source;
+pub mod status;
 pub mod target;
 pub mod transform;
 pub mod value;
