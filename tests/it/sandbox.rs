@@ -162,7 +162,7 @@ fn given_a_proxy_when_the_network_misbehaves_then_clients_see_it() {
 
     let mut stream = connect().unwrap();
     answers(&mut stream).unwrap();
-    assert_eq!(proxy.cut(), 1);
+    assert!(proxy.cut() >= 1);
     let error = stream.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 
@@ -182,4 +182,35 @@ fn given_a_proxy_when_the_network_misbehaves_then_clients_see_it() {
         "{:?}",
         start.elapsed()
     );
+}
+
+/// `make servers` puts 17 and 18 beside the packaged version; a machine without them fails here.
+#[test]
+fn soak_given_every_version_when_started_then_each_serves_and_is_replicated() {
+    let installs = sandbox::all_postgres();
+    let majors: Vec<u32> = installs
+        .iter()
+        .map(|install| install.version_major)
+        .collect();
+    for needed in [17, 18] {
+        assert!(
+            majors.contains(&needed),
+            "found only {majors:?}; run `scripts/servers.sh matrix`"
+        );
+    }
+    for install in installs {
+        let mut server = PgServer::builder(&install).tls(true).start().unwrap();
+        let number = server.psql("show server_version_num").unwrap();
+        assert_eq!(
+            number.parse::<u32>().unwrap() / 10_000,
+            install.version_major
+        );
+        server.kill9();
+        server.start_again().unwrap();
+        let replica = server.base_backup(&[]).unwrap();
+        assert_eq!(replica.psql("select pg_is_in_recovery()").unwrap(), "t");
+        let (pid, data) = (server.pid().unwrap(), server.data_dir().to_owned());
+        drop((server, replica));
+        assert!(!alive(pid) && !data.exists());
+    }
 }
