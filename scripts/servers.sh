@@ -197,7 +197,7 @@ mysql() {
     return
   fi
   packages debian-archive-keyring
-  local making=$folder.making apt=$servers/mysql.apt name
+  local making=$folder.making apt=$servers/mysql.apt name program
   rm -rf --one-file-system "$making" "$apt"
   mkdir -p "$making" "$apt"/{lists/partial,archives/partial,empty}
   : >"$apt/status"
@@ -217,15 +217,15 @@ mysql() {
   done
   mkdir -p "$making/bin"
   for name in mysqld mysql mysqldump mysqladmin; do
-    local program
-    program=$(cd "$making" && ls usr/sbin/"$name" usr/bin/"$name" 2>/dev/null | head -n 1)
-    [ -n "$program" ] || continue
+    program=usr/bin/$name
+    [ -x "$making/$program" ] || program=usr/sbin/$name
+    [ -x "$making/$program" ] || die "the MySQL packages of Debian unstable hold no $name any more"
     # The loader of the same release, with its libraries only.
     cat >"$making/bin/$name" <<'WRAPPER'
 #!/bin/sh
 root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
-loader=$(ls "$root"/usr/lib64/ld-linux-*.so.* "$root"/usr/lib/ld-linux-*.so.* "$root"/usr/lib/*/ld-linux-*.so.* 2>/dev/null | head -n 1)
-libraries=$(dirname "$(ls "$root"/usr/lib/*/libc.so.6 | head -n 1)")
+for libraries in "$root"/usr/lib/*-linux-gnu; do :; done
+for loader in "$libraries"/ld-linux*.so.*; do :; done
 WRAPPER
     printf 'exec "$loader" --library-path "$libraries:$libraries/mysql/private" "$root/%s" "$@"\n' "$program" \
       >>"$making/bin/$name"

@@ -417,6 +417,11 @@ impl PgServer {
             ("log_line_prefix", "%m [%p] %q%u@%d "),
             ("password_encryption", "scram-sha-256"),
         ]);
+        if self.install.chroot.is_some() {
+            // /dev/shm of a chroot is a plain folder that only root may write to; this one lies in
+            // the data directory.
+            all.insert("dynamic_shared_memory_type", "mmap");
+        }
         all.extend(
             self.settings
                 .iter()
