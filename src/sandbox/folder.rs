@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -90,16 +89,16 @@ pub(super) struct ServerFolder {
 
 impl ServerFolder {
     pub(super) fn create(install: &PgInstall) -> Result<ServerFolder> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
         let base = base(install)?;
         // Between creating a folder and locking it, a sweeper would take it for an orphan.
         let _gate = FileLock::wait(&base.join("sweep.lock"))?;
         sweep(&base);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let started = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_micros());
-        let path = base.join(format!("server-{}-{number}-{started}", std::process::id()));
+        let name = format!(
+            "server-{}-{:08x}",
+            std::process::id(),
+            rand::random::<u32>()
+        );
+        let path = base.join(name);
         fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
         set_mode(&path, 0o711)?;
         let owner = FileLock::wait(&path.join("owner.lock"))?;
