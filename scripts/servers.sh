@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Gets the servers and programs that tests, demo and benchmarks run against.
 #
+#   scripts/servers.sh toolchain make and a C compiler, before there is make
+#   scripts/servers.sh compiler  what `make check` needs beside Rust: a C compiler
 #   scripts/servers.sh base      what `make test` and `make demo` need
 #   scripts/servers.sh matrix    base, and PostgreSQL 17 and 18 (needs root)
 #   scripts/servers.sh bench     base, and the programs that `make bench` compares with
@@ -109,12 +111,19 @@ newest_packaged_postgres() {
   done | sort -n | tail -n 1
 }
 
-base() {
+# make and a C compiler come together.
+toolchain() { packages build-essential; }
+
+compiler() {
   if command -v cc >/dev/null; then
     say "there already: a C compiler ($(command -v cc))"
   else
     packages build-essential
   fi
+}
+
+base() {
+  compiler
   if command -v openssl >/dev/null; then
     say "there already: $(openssl version)"
   else
@@ -299,7 +308,7 @@ status() {
 
 command=${1:-all}
 case $command in
-  base | matrix | bench | mariadb | mysql | mongo | nats | prometheus | chromium | compose | all | status) "$command" ;;
+  toolchain | compiler | base | matrix | bench | mariadb | mysql | mongo | nats | prometheus | chromium | compose | all | status) "$command" ;;
   -h | --help | help) sed -n '2,/^set -e/{/^set -e/!s/^# \{0,1\}//p}' "$0" ;;
   *) die "unknown command '$command'; see scripts/servers.sh --help" ;;
 esac

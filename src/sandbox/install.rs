@@ -133,7 +133,7 @@ fn probe(bin: &Path, chroot: Option<&Path>) -> Result<PgInstall> {
         bin: bin.to_owned(),
         chroot: chroot.map(Path::to_owned),
     };
-    let said = run(&mut install
+    let said = run(install
         .command("postgres", Identity::Current)?
         .arg("--version"))?;
     install.version = said
