@@ -471,7 +471,7 @@ fn spread(
             break;
         }
         // `{self}` at the end of a group means the path so far.
-        if !(token.text == "self" && !path.is_empty()) {
+        if token.text != "self" || path.is_empty() {
             if !path.is_empty() {
                 path.push_str("::");
             }
