@@ -214,3 +214,44 @@ fn soak_given_every_version_when_started_then_each_serves_and_is_replicated() {
         assert!(!alive(pid) && !data.exists());
     }
 }
+
+/// Not a test by itself: the process that the next test kills. It starts a server, says so, and waits.
+#[test]
+fn owner_to_be_killed() {
+    let Some(tell) = std::env::var_os("SWITCHYARD_SANDBOX_TELL") else {
+        return;
+    };
+    let server = start();
+    let said = format!("{} {}", server.pid().unwrap(), server.data_dir().display());
+    std::fs::write(&tell, said).unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn given_a_killed_owner_when_the_next_server_starts_then_nothing_is_left() {
+    let tell = std::env::temp_dir().join(format!("switchyard-tell-{}", std::process::id()));
+    let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sandbox::owner_to_be_killed"])
+        .env("SWITCHYARD_SANDBOX_TELL", &tell)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let wait = |what: &str, ready: &dyn Fn() -> bool| {
+        while !ready() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let said = || std::fs::read_to_string(&tell).unwrap_or_default();
+    wait("the owner starts no server", &|| said().contains(' '));
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let said = said();
+    std::fs::remove_file(&tell).unwrap();
+    let (pid, data) = said.split_once(' ').unwrap();
+    let pid: i32 = pid.parse().unwrap();
+    wait("the server outlives its owner", &|| !alive(pid));
+    drop(start());
+    assert!(!std::path::Path::new(data).exists());
+}
