@@ -1,1 +1,2 @@
-
+mod layering;
+mod sandbox;
