@@ -1,5 +1,8 @@
 //! PostgreSQL as a source.
 
+pub mod pgoutput;
+pub mod replication;
+
 use crate::error::Result;
 use crate::source::SourceOptions;
 
