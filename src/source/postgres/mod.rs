@@ -1,5 +1,8 @@
 //! PostgreSQL as a source.
 
+pub mod catalog;
+pub mod types;
+
 use crate::error::Result;
 use crate::source::SourceOptions;
 
