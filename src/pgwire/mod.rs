@@ -6,5 +6,6 @@ pub mod conninfo;
 pub mod control;
 pub mod copy;
 pub mod errors;
+pub mod quote;
 pub mod tls;
 pub mod transport;

@@ -8,24 +8,9 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use crate::error::{Error, Result};
-use crate::schema::{Kind, Table, TableName};
+pub use crate::pgwire::quote::{literal, qualified, quoted};
+use crate::schema::{Kind, Table};
 use crate::value::{Datum, Row};
-
-/// An identifier, always quoted.
-pub fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A table's name, always quoted.
-pub fn qualified(table: &TableName) -> String {
-    format!("{}.{}", quoted(&table.schema), quoted(&table.name))
-}
-
-/// A text literal; `E''` where backslashes would mean something.
-pub fn literal(text: &str) -> String {
-    let body = text.replace('\'', "''");
-    if body.contains('\\') { format!("E'{}'", body.replace('\\', "\\\\")) } else { format!("'{body}'") }
-}
 
 /// `ONLY t`, or `t` where rows lie in partitions.
 pub fn only(table: &Table) -> String {
