@@ -6,6 +6,7 @@ pub mod finding;
 pub mod pgwire;
 pub mod pipeline;
 pub mod position;
+pub mod sandbox;
 pub mod schema;
 pub mod source;
 pub mod target;
