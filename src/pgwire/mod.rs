@@ -3,3 +3,4 @@
 pub mod conninfo;
 pub mod control;
 pub mod errors;
+pub mod types;

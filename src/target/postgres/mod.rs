@@ -1,5 +1,12 @@
 //! PostgreSQL as a target.
 
+pub mod bookkeeping;
+pub mod catalog;
+pub mod check;
+pub mod create;
+pub mod ddl;
+pub mod quiesce;
+
 use crate::error::Result;
 use crate::target::TargetOptions;
 
