@@ -91,3 +91,19 @@ fn refused(info: &ConnInfo, doing: &str, e: &tokio_postgres::Error) -> Error {
     }
     wrap(doing, e)
 }
+
+/// Name and version of the server behind a session.
+pub async fn server(client: &Client, info: &ConnInfo) -> Result<crate::schema::ServerInfo> {
+    let row = client
+        .query_one("SELECT pg_catalog.current_setting('server_version'), pg_catalog.current_database()::text", &[])
+        .await
+        .map_err(|e| wrap(format!("asking {} for its version", info.address()), &e))?;
+    let version: String = row.get(0);
+    Ok(crate::schema::ServerInfo {
+        engine: "postgres".into(),
+        // Debian adds its package's version after a blank.
+        version: version.split(' ').next().unwrap_or("").to_owned(),
+        database: row.get(1),
+        address: info.address(),
+    })
+}

@@ -9,3 +9,4 @@ pub mod errors;
 pub mod quote;
 pub mod tls;
 pub mod transport;
+pub mod types;

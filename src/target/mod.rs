@@ -1,13 +1,13 @@
 //! What a target can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
 pub mod postgres;
+pub mod sql;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::change::Ddl;
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::pipeline::batch::Batch;
@@ -140,8 +140,6 @@ pub trait Target: Send + Sync {
     async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>>;
     /// Refreshes planner statistics of loaded tables.
     async fn analyze(&self, tables: &[TableName]) -> Result<()>;
-    /// Carries out the part of a schema change that is safe; see [`DdlOutcome`].
-    async fn apply_ddl(&self, ddl: &Ddl, before: Option<&Table>) -> Result<DdlOutcome>;
     /// Puts back what `quiesce` took away, validates what was left unvalidated, and drops the bookkeeping.
     /// Says what it did. Repeating it is harmless.
     async fn finish(&self) -> Result<Vec<String>>;
