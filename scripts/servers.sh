@@ -196,8 +196,10 @@ mariadb() {
 # MySQL is in Debian unstable only: its packages and everything below them, unpacked side by side,
 # and started by their own loader.
 mysql() {
-  if [ -n "${MYSQLD:-}" ] || command -v mysqld >/dev/null && ! mysqld --version 2>/dev/null | grep -q MariaDB; then
-    say "there already: ${MYSQLD:-$(command -v mysqld)}"
+  local found=${MYSQLD:-$(type -P mysqld || true)}
+  # MariaDB installs a program of that name, too.
+  if [ -n "$found" ] && ! "$found" --version 2>/dev/null | grep -q MariaDB; then
+    say "there already: $found"
     return
   fi
   local folder=$servers/mysql
@@ -299,7 +301,7 @@ status() {
     say "PostgreSQL $major: chroot ${name%/usr/lib/postgresql/*}"
   done
   for name in openssl cc pgcopydb pgbench mariadbd nats-server promtool chromium docker-compose; do
-    say "$name: $(command -v "$name" || echo 'not there')"
+    say "$name: $(type -P "$name" || echo 'not there')"
   done
   for name in mysql/bin/mysqld mongo/bin/mongod; do
     if [ -x "$servers/$name" ]; then say "${name##*/}: $servers/$name"; else say "${name##*/}: not there"; fi

@@ -119,6 +119,8 @@ fn on_path() -> Option<PgInstall> {
 }
 
 fn probe(bin: &Path, chroot: Option<&Path>) -> Result<PgInstall> {
+    // Programs are started in another directory than this one.
+    let bin = &std::path::absolute(bin).context("finding the current directory")?;
     // A Debian folder left by postgresql-client has no server in it.
     for program in ["postgres", "initdb"] {
         let inside = bin.join(program);

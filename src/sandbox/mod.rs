@@ -25,10 +25,12 @@
 //! | `tls.rs` | a throw-away certificate authority and a server certificate |
 //! | `process.rs` | a child that dies with its owner; signals to it and its children |
 //! | `postgres.rs` | one server: start, stop, kill, pause, back up, restore |
+//! | `port.rs` | free ports that stay free over a restart |
 //! | `proxy.rs` | a TCP proxy that cuts, refuses, stalls and slows |
 
 mod folder;
 mod install;
+mod port;
 mod postgres;
 mod process;
 mod proxy;

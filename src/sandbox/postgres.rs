@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::folder::{ServerFolder, copy_tree, give_to, set_mode};
 use super::install::{Identity, PgInstall, run};
 use super::process::{Kept, ProcessId, children, outlive};
-use super::{template, tls};
+use super::{port, template, tls};
 
 /// How long a server may take to accept connections; crash recovery is part of it.
 const START_PATIENCE: Duration = Duration::from_secs(120);
@@ -445,7 +444,7 @@ impl PgServer {
 
     fn start_on_a_free_port(&mut self) -> Result<()> {
         for _ in 0..20 {
-            self.port = free_port()?;
+            self.port = port::free()?;
             match self.launch()? {
                 Launch::Ready => return Ok(()),
                 Launch::PortTaken => {}
@@ -546,18 +545,6 @@ impl Drop for PgServer {
 enum Launch {
     Ready,
     PortTaken,
-}
-
-/// A port that is free now, below the range that the kernel gives to outgoing connections: no client
-/// takes it while its server is down.
-fn free_port() -> Result<u16> {
-    for _ in 0..1000 {
-        let port = rand::random_range(15_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port between 15000 and 32000 on 127.0.0.1")
 }
 
 fn encode(text: &str) -> String {

@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::port;
+
 /// A proxy in front of one port on 127.0.0.1, with a thread and a runtime of its own, so that it
 /// works from any test and keeps working while the test's own runtime is busy. Every method returns
 /// once what it asks for is so. Dropping the proxy resets its connections.
@@ -40,8 +42,7 @@ struct Weather {
 impl Proxy {
     /// Starts forwarding from a free port to `127.0.0.1:upstream`.
     pub fn start(upstream: u16) -> Result<Proxy> {
-        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .context("opening a port on 127.0.0.1 for a proxy")?;
+        let listener = port::listen()?;
         listener
             .set_nonblocking(true)
             .context("preparing the proxy's port")?;
