@@ -2,6 +2,7 @@
 
 pub mod pgoutput;
 pub mod replication;
+mod walsender;
 
 use crate::error::Result;
 use crate::source::SourceOptions;
