@@ -1,1 +1,4 @@
+mod copy_wire;
+mod pgoutput;
 mod sandbox;
+mod stream;
