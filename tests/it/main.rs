@@ -1,2 +1,7 @@
+
+
+mod copy_wire;
 mod layering;
+mod pgoutput;
 mod sandbox;
+mod stream;
