@@ -1,6 +1,10 @@
 //! PostgreSQL as a source.
 
 pub mod catalog;
+pub mod ddl;
+pub mod dump;
+mod dump_text;
+pub mod slot;
 pub mod types;
 
 use crate::error::Result;
