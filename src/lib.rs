@@ -1,13 +1,20 @@
 //! Switchyard: change-data-capture replication and fenced cutover for live databases.
 
 pub mod change;
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod finding;
+pub mod http;
+pub mod logging;
+pub mod metrics;
 pub mod pgwire;
 pub mod pipeline;
 pub mod position;
 pub mod schema;
 pub mod source;
+pub mod status;
 pub mod target;
 pub mod transform;
 pub mod value;
