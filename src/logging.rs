@@ -151,7 +151,10 @@ mod tests {
             f.write_all(line.as_bytes()).unwrap();
         }
         let read = |p: &str| std::fs::read_to_string(dir.join(p)).unwrap_or_default();
-        assert_eq!((read("a.log"), read("a.log.1"), read("a.log.2")), ("four 123\n".into(), "three 12\n".into(), "two 1234\n".into()));
+        assert_eq!(
+            (read("a.log"), read("a.log.1"), read("a.log.2")),
+            ("four 123\n".into(), "three 12\n".into(), "two 1234\n".into())
+        );
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 3);
         drop(f);
         let mut f = RotatingFile::open(&path, 1000, 3).unwrap();

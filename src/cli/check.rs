@@ -104,8 +104,13 @@ pub async fn look(config: &Config) -> Result<Report> {
         let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
         for pattern in config.selection()?.unmatched(&names) {
             findings.push(
-                Finding::new(Severity::Warning, "source", "pattern", format!("tables.include {pattern:?} matches no table"))
-                    .fix("correct the pattern, or remove it"),
+                Finding::new(
+                    Severity::Warning,
+                    "source",
+                    "pattern",
+                    format!("tables.include {pattern:?} matches no table"),
+                )
+                .fix("correct the pattern, or remove it"),
             );
         }
         if tables.is_empty() {
@@ -152,7 +157,9 @@ fn problem(side: &str, code: &str, e: Error) -> Result<Finding> {
     let finding = Finding::new(Severity::Problem, side, code, e.message());
     Ok(match (e.hint_text(), e.class()) {
         (Some(h), _) => finding.fix(h),
-        (None, Class::Retry) => finding.fix("is the server running, and can it be reached from here? Check host, port and firewall"),
+        (None, Class::Retry) => {
+            finding.fix("is the server running, and can it be reached from here? Check host, port and firewall")
+        }
         (None, _) => finding,
     })
 }
@@ -160,8 +167,11 @@ fn problem(side: &str, code: &str, e: Error) -> Result<Finding> {
 fn text(report: &Report, seconds: u64, all: bool) -> String {
     let mut out = String::new();
     for side in ["source", "target", "switchyard"] {
-        let mut of_side: Vec<&Finding> =
-            report.findings.iter().filter(|f| f.side == side && (all || f.severity > Severity::Ok || f.code == "server")).collect();
+        let mut of_side: Vec<&Finding> = report
+            .findings
+            .iter()
+            .filter(|f| f.side == side && (all || f.severity > Severity::Ok || f.code == "server"))
+            .collect();
         of_side.sort_by_key(|f| f.severity);
         if of_side.is_empty() {
             continue;

@@ -11,7 +11,8 @@ use crate::error::{Error, Result, ResultExt};
 
 /// Remove what the migration made on both servers, when it is over
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "What goes: on the target the bookkeeping schema (triggers and constraints that were set aside are put
+#[command(
+    after_help = "What goes: on the target the bookkeeping schema (triggers and constraints that were set aside are put
 back first); on the source the replication slot, the publication and the DDL trigger. Rows stay where they are.
 Afterwards the migration cannot be resumed: running it again would begin with a new copy.
 
@@ -20,7 +21,8 @@ Examples:
   switchyard finish -c switchyard.toml --yes
 
 Exit statuses: 0; 1 it could not be removed, repeat it; 2 wrong usage or configuration;
-3 a daemon of this migration is still running: stop it first.")]
+3 a daemon of this migration is still running: stop it first."
+)]
 pub struct FinishArgs {
     /// Do not ask
     #[arg(long, short)]

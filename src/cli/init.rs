@@ -15,7 +15,8 @@ use crate::transform::select::Selection;
 
 /// Print a commented configuration, made by looking at the source
 #[derive(Args, Clone)]
-#[command(after_help = "Passwords are not printed: they are replaced by ${SOURCE_PASSWORD} and ${TARGET_PASSWORD}, which you
+#[command(
+    after_help = "Passwords are not printed: they are replaced by ${SOURCE_PASSWORD} and ${TARGET_PASSWORD}, which you
 export before `check` and `run`. A password on the command line can be seen by other users of the machine while
 this command runs: ${NAME} in single quotes is expanded from the environment here, too.
 
@@ -23,7 +24,8 @@ Examples:
   switchyard init --source postgres://repl@10.0.0.1/shop --target postgres://app@10.0.0.2/shop > switchyard.toml
   switchyard init --source 'postgres://repl:${SOURCE_PASSWORD}@old/shop' --target 'postgres://app:${TARGET_PASSWORD}@new/shop'
 
-Exit statuses: 0; 1 the source cannot be reached; 2 wrong usage.")]
+Exit statuses: 0; 1 the source cannot be reached; 2 wrong usage."
+)]
 pub struct InitArgs {
     /// Where rows come from: postgres://user:password@host:port/database
     #[arg(long, value_name = "URL")]

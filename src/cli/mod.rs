@@ -54,7 +54,14 @@ pub struct Global {
     #[arg(long, global = true, value_name = "URL", env = "SWITCHYARD_API", help_heading = "Global options")]
     pub api: Option<String>,
     /// Token for the API [default: from the configuration]
-    #[arg(long, global = true, value_name = "TOKEN", env = "SWITCHYARD_TOKEN", hide_env_values = true, help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "SWITCHYARD_TOKEN",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     pub token: Option<String>,
     /// Log more; twice: everything. RUST_LOG, if set, wins
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
@@ -89,7 +96,9 @@ pub fn main() -> ExitCode {
         let text = text.split(['"', '`']).next().unwrap_or("").trim();
         let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         eprintln!("error: this is a bug in switchyard {}: {text}{place}", env!("CARGO_PKG_VERSION"));
-        eprintln!("  hint: nothing was lost: what is in the target is what its checkpoint says. Start again, and please report this line");
+        eprintln!(
+            "  hint: nothing was lost: what is in the target is what its checkpoint says. Start again, and please report this line"
+        );
     }));
     match catch_unwind(AssertUnwindSafe(dispatch)) {
         Ok(status) => ExitCode::from(status),

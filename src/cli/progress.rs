@@ -115,8 +115,7 @@ impl Bars {
     fn update(&mut self, s: &Status) {
         let running = |st: TableState| matches!(st, TableState::Copying | TableState::Indexing);
         let shown: Vec<_> = s.snapshot.tables.iter().filter(|t| running(t.state)).take(BARS).collect();
-        let gone: Vec<String> =
-            self.tables.keys().filter(|n| !shown.iter().any(|t| t.name == **n)).cloned().collect();
+        let gone: Vec<String> = self.tables.keys().filter(|n| !shown.iter().any(|t| t.name == **n)).cloned().collect();
         for name in gone {
             if let Some(bar) = self.tables.remove(&name) {
                 bar.finish_and_clear();
@@ -134,7 +133,11 @@ impl Bars {
             bar.set_length(t.rows_estimated.max(t.rows_copied).max(1));
             bar.set_position(t.rows_copied);
             let indexing = t.state == TableState::Indexing;
-            bar.set_message(if indexing { "making keys and indexes".into() } else { format!("{} rows", thousands(t.rows_copied)) });
+            bar.set_message(if indexing {
+                "making keys and indexes".into()
+            } else {
+                format!("{} rows", thousands(t.rows_copied))
+            });
         }
         if s.phase == Phase::Copying {
             let total = self.total.get_or_insert_with(|| {

@@ -17,7 +17,8 @@ use crate::status::StatusHandle;
 
 /// Run the migration: schema, copy, follow; stop with Ctrl-C, start again to resume
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "What it does: makes the schema on the target, copies all rows at one consistent moment, then applies
+#[command(
+    after_help = "What it does: makes the schema on the target, copies all rows at one consistent moment, then applies
 what was written since, and goes on doing so until it is stopped. The checkpoint lies in the target, in the same
 transactions as the rows: whenever and however it is stopped, starting it again resumes, and nothing is applied twice.
 A server that stops answering is waited for.
@@ -29,7 +30,8 @@ Examples:
   switchyard run -c switchyard.toml --no-progress --log-format json
 
 Exit statuses: 0 stopped; 1 an error that waiting does not mend; 2 wrong usage or configuration;
-3 another daemon holds this migration.")]
+3 another daemon holds this migration."
+)]
 pub struct RunArgs {
     /// Log lines instead of progress bars, also on a terminal
     #[arg(long)]

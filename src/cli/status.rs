@@ -2,9 +2,9 @@
 
 use clap::Args;
 
+use super::Global;
 use super::client::Client;
 use super::output::{columns, print_json, print_text, thousands};
-use super::Global;
 use crate::config::units::{show_seconds, show_size};
 use crate::error::{Error, Result};
 use crate::status::{Status, TableState, table_percent};

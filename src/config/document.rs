@@ -29,8 +29,7 @@ struct Entry {
 /// # Errors
 /// [`crate::error::Class::Config`], as `file:line: key: what is wrong` with a hint.
 pub fn read<T: DeserializeOwned>(file: &str, text: &str, lookup: &dyn Lookup) -> Result<(T, Places)> {
-    let mut places =
-        Places { file: file.to_owned(), text: text.to_owned(), entries: Vec::new(), secrets: Vec::new() };
+    let mut places = Places { file: file.to_owned(), text: text.to_owned(), entries: Vec::new(), secrets: Vec::new() };
     let mut table = DeTable::parse(text).map_err(|e| places.syntax(&e))?;
     places.walk("", table.get_mut(), lookup)?;
     let value = T::deserialize(table.into_deserializer()).map_err(|e| places.typed(&e))?;
@@ -151,7 +150,11 @@ impl Places {
         if message.starts_with("unknown variant") {
             let unknown = names.next().unwrap_or("").to_owned();
             let known: Vec<String> = names.map(|k| format!("{k:?}")).collect();
-            return self.report(offset, path, &format!("{unknown:?} is not possible; write one of {}", known.join(", ")));
+            return self.report(
+                offset,
+                path,
+                &format!("{unknown:?} is not possible; write one of {}", known.join(", ")),
+            );
         }
         if let Some(rest) = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: ")) {
             let (got, expected) = rest.split_once(", expected ").unwrap_or((rest, "something else"));
@@ -185,8 +188,12 @@ fn without_quoted(text: &str) -> String {
 fn example_of(path: &str) -> String {
     match path {
         "name" => "name = \"shop\" at the top of the file".into(),
-        "source" | "source.url" => "[source] with url = \"postgres://user:${SOURCE_PASSWORD}@host:5432/database\"".into(),
-        "target" | "target.url" => "[target] with url = \"postgres://user:${TARGET_PASSWORD}@host:5432/database\"".into(),
+        "source" | "source.url" => {
+            "[source] with url = \"postgres://user:${SOURCE_PASSWORD}@host:5432/database\"".into()
+        }
+        "target" | "target.url" => {
+            "[target] with url = \"postgres://user:${TARGET_PASSWORD}@host:5432/database\"".into()
+        }
         other => format!("{} = …", other.rsplit('.').next().unwrap_or(other)),
     }
 }

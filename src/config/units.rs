@@ -99,7 +99,9 @@ pub fn size<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
 pub fn rate<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
     d.deserialize_any(Text {
         expected: "rows per second, for example \"5000\", or \"0\" for no limit",
-        parse: |s| s.trim().parse().map_err(|_| format!("{s:?} is not a rate; write rows per second, \"0\" for no limit")),
+        parse: |s| {
+            s.trim().parse().map_err(|_| format!("{s:?} is not a rate; write rows per second, \"0\" for no limit"))
+        },
     })
 }
 

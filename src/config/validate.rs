@@ -123,10 +123,18 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
         return no("apply.on_error", "\"dead-letter\"", "write \"stop\"");
     }
     if !config.router.listen.is_empty() {
-        return no("router.listen[0]", "the router", "remove [[router.listen]]; clients connect to the servers themselves");
+        return no(
+            "router.listen[0]",
+            "the router",
+            "remove [[router.listen]]; clients connect to the servers themselves",
+        );
     }
     if config.api.tls_cert.is_some() || config.api.tls_key.is_some() {
-        return no("api.tls_cert", "TLS on the API", "remove tls_cert and tls_key, and listen on 127.0.0.1 behind a TLS proxy");
+        return no(
+            "api.tls_cert",
+            "TLS on the API",
+            "remove tls_cert and tls_key, and listen on 127.0.0.1 behind a TLS proxy",
+        );
     }
     Ok(())
 }
@@ -165,8 +173,10 @@ fn server(key: &str, url: &SecretString, places: &Places) -> Result<Option<ConnI
         s if is_postgres(s) => ConnInfo::parse(key, url).map(Some).map_err(|e| places.wrap(key, &e)),
         "mysql" | "mariadb" | "mongodb" | "mongodb+srv" => Ok(None),
         "" => Err(places.error(key, "this is not a URL; write postgres://user:password@host:5432/database")),
-        other => Err(places
-            .error(key, format!("{other:?} is not an engine; write postgres://user:password@host:5432/database"))),
+        other => {
+            Err(places
+                .error(key, format!("{other:?} is not an engine; write postgres://user:password@host:5432/database")))
+        }
     }
 }
 

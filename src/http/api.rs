@@ -42,7 +42,8 @@ impl Access {
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         let Some(given) = given else { return Role::Nobody };
-        let is = |t: &Option<SecretString>| t.as_ref().is_some_and(|t| same(t.expose_secret().as_bytes(), given.as_bytes()));
+        let is =
+            |t: &Option<SecretString>| t.as_ref().is_some_and(|t| same(t.expose_secret().as_bytes(), given.as_bytes()));
         // Both are always compared, so that time says nothing about which it was.
         match (is(&self.operator), is(&self.viewer)) {
             (true, _) => Role::Operator,
@@ -118,7 +119,11 @@ fn refuse(role: Role) -> Response {
 
 async fn not_found(method: Method, uri: Uri) -> Response {
     let error = format!("there is no {method} {}", uri.path());
-    answer(StatusCode::NOT_FOUND, &error, "see /health/live, /health/ready, /health/migration, /metrics, /api/v1/status")
+    answer(
+        StatusCode::NOT_FOUND,
+        &error,
+        "see /health/live, /health/ready, /health/migration, /metrics, /api/v1/status",
+    )
 }
 
 async fn not_allowed(method: Method, uri: Uri) -> Response {
@@ -151,7 +156,9 @@ async fn migration(State(api): State<Api>) -> Response {
 async fn metrics(State(api): State<Api>) -> Response {
     match render(&api.metrics, &api.status.get()) {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be printed", "this is a bug: please report it"),
+        Err(_) => {
+            answer(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be printed", "this is a bug: please report it")
+        }
     }
 }
 

@@ -51,9 +51,7 @@ pub fn render(metrics: &Metrics, status: &Status) -> Result<String, fmt::Error> 
     registry.register("phase", "1 for the phase the migration is in", phase);
 
     let build = Family::<Labels, Gauge>::default();
-    build
-        .get_or_create(&vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("name", status.name.clone())])
-        .set(1);
+    build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("name", status.name.clone())]).set(1);
     registry.register("build_info", "Version of this program and the migration's name", build);
 
     let mut out = String::new();

@@ -32,11 +32,7 @@ pub async fn bind(address: &str) -> Result<TcpListener> {
 ///
 /// # Errors
 /// `Fatal` when the listener breaks.
-pub async fn serve(
-    listener: TcpListener,
-    api: Api,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
+pub async fn serve(listener: TcpListener, api: Api, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
     axum::serve(listener, api::router(api))
         .with_graceful_shutdown(shutdown)
         .await
