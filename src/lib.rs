@@ -1,9 +1,15 @@
 //! Switchyard: change-data-capture replication and fenced cutover for live databases.
 
 pub mod change;
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod faults;
 pub mod finding;
+pub mod http;
+pub mod logging;
+pub mod metrics;
 pub mod pgwire;
 pub mod pipeline;
 pub mod position;

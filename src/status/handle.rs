@@ -6,9 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::{
-    Direction, LastError, Phase, Server, Status, TableState, TableStatus, Waiting, lag_seconds, summarize,
-};
+use super::{Direction, LastError, Phase, Server, Status, TableState, TableStatus, Waiting, lag_seconds, summarize};
 use crate::error::Error;
 use crate::position::Position;
 use crate::schema::ServerInfo;
@@ -71,8 +69,7 @@ impl StatusHandle {
             copied: Rate::new(COPY_WINDOW),
             applied: Rate::new(WINDOW),
         };
-        let shared =
-            Shared { state: RwLock::new(state), started: Instant::now(), paused: watch::Sender::new(false) };
+        let shared = Shared { state: RwLock::new(state), started: Instant::now(), paused: watch::Sender::new(false) };
         StatusHandle { shared: Arc::new(shared) }
     }
 
@@ -166,9 +163,7 @@ impl StatusHandle {
         let lag_bytes = match (&update.applied_position, &update.source_position) {
             (Some(a), Some(s)) => a.bytes_until(s),
             (Some(a), None) => bytes_between(&a.to_string(), inner.status.stream.source_position.as_deref()),
-            (None, Some(s)) => {
-                bytes_between_text(inner.status.stream.applied_position.as_deref(), &s.to_string())
-            }
+            (None, Some(s)) => bytes_between_text(inner.status.stream.applied_position.as_deref(), &s.to_string()),
             (None, None) => inner.status.stream.lag_bytes,
         };
         let stream = &mut inner.status.stream;

@@ -1,6 +1,9 @@
+//! Everything that is tested from outside, in one binary.
 
-
+mod cli;
+mod config;
 mod copy_wire;
+mod http;
 mod layering;
 mod pgoutput;
 mod sandbox;

@@ -1,0 +1,543 @@
+//! The configuration file: every key, its type and its default.
+//!
+//! Unknown keys, missing variables and impossible values are errors of [`crate::error::Class::Config`] that name the file,
+//! the line, the key and what would be right.
+
+mod document;
+pub mod secrets;
+pub mod units;
+pub(crate) mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+
+use crate::error::{Error, Result};
+use crate::source::SourceOptions;
+use crate::target::TargetOptions;
+use crate::transform::select::Selection;
+pub use secrets::{Lookup, ProcessEnvironment};
+
+/// One migration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Names the slot, publication, checkpoint row and the label of metrics: 1 to 40 of `A-Z a-z 0-9 _ -`.
+    pub name: String,
+    /// Where rows come from.
+    pub source: SourceConfig,
+    /// Where rows go.
+    pub target: TargetConfig,
+    /// Which tables take part.
+    #[serde(default)]
+    pub tables: TablesConfig,
+    /// Transforms.
+    #[serde(default)]
+    pub rule: Vec<RuleConfig>,
+    /// The first copy.
+    #[serde(default)]
+    pub snapshot: SnapshotConfig,
+    /// Following.
+    #[serde(default)]
+    pub apply: ApplyConfig,
+    /// Switching over.
+    #[serde(default)]
+    pub cutover: CutoverConfig,
+    /// Comparing.
+    #[serde(default)]
+    pub verify: VerifyConfig,
+    /// The proxy.
+    #[serde(default)]
+    pub router: RouterConfig,
+    /// The HTTP server.
+    #[serde(default)]
+    pub api: ApiConfig,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// Traces.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[source]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Connection URL, password included.
+    #[serde(deserialize_with = "secret")]
+    pub url: SecretString,
+    /// URLs of read replicas, for the router.
+    #[serde(default, deserialize_with = "secret_list")]
+    pub replicas: Vec<SecretString>,
+}
+
+/// `[target]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetConfig {
+    /// Connection URL, password included.
+    #[serde(deserialize_with = "secret")]
+    pub url: SecretString,
+    /// URLs of read replicas, for the router.
+    #[serde(default, deserialize_with = "secret_list")]
+    pub replicas: Vec<SecretString>,
+    /// Whether tables, keys, indexes, constraints and sequences are made as the source has them.
+    #[serde(default = "yes")]
+    pub create_schema: bool,
+}
+
+/// `[tables]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TablesConfig {
+    /// Patterns of tables that take part; none: all user tables.
+    pub include: Vec<String>,
+    /// Patterns of tables that do not.
+    pub exclude: Vec<String>,
+}
+
+/// `[[rule]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    /// The source's table.
+    pub from: String,
+    /// The target's table.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Which rows.
+    #[serde(default, rename = "where")]
+    pub filter: Option<String>,
+    /// Old name to new name.
+    #[serde(default)]
+    pub rename: BTreeMap<String, String>,
+    /// Columns that are left out.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// Column to expression.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// What a merge does with a row that is already there.
+    #[serde(default)]
+    pub on_existing: OnExisting,
+    /// Arrays and nested lists that become rows.
+    #[serde(default)]
+    pub explode: Vec<ExplodeConfig>,
+}
+
+/// `[[rule.explode]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplodeConfig {
+    /// The array or nested list.
+    pub path: String,
+    /// The table its items go to.
+    pub to: String,
+    /// Column to expression.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+}
+
+/// What a merge does with a row that is already there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExisting {
+    /// Stops.
+    #[default]
+    Error,
+    /// Keeps the row that is there.
+    Skip,
+    /// Takes the new row.
+    Replace,
+}
+
+/// `[snapshot]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// Parallel readers and loaders of the copy, 1 to 64.
+    pub workers: usize,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        SnapshotConfig { workers: 2 }
+    }
+}
+
+/// `[apply]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApplyConfig {
+    /// Extra wait to fill a batch. Batches form during the previous commit anyway.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_delay: Duration,
+    /// What happens to a change that the target refuses.
+    pub on_error: OnError,
+}
+
+/// What happens to a change that the target refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// The stream stops and says so.
+    #[default]
+    Stop,
+    /// It is set aside, with every later change of its key.
+    DeadLetter,
+}
+
+/// `[cutover]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CutoverConfig {
+    /// Gate before it starts.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_lag: Duration,
+    /// For open transactions at the router.
+    #[serde(deserialize_with = "units::duration")]
+    pub drain_budget: Duration,
+    /// From hold to release; past it, abort.
+    #[serde(deserialize_with = "units::duration")]
+    pub pause_budget: Duration,
+    /// How long an unsealed fence outlives its holder.
+    #[serde(deserialize_with = "units::duration")]
+    pub fence_lease: Duration,
+    /// What is compared under the fence.
+    pub verify: CutoverVerify,
+    /// Whether a stream from target to source starts.
+    pub reverse: bool,
+    /// Commands and webhooks on entering a phase.
+    pub hook: Vec<HookConfig>,
+}
+
+impl Default for CutoverConfig {
+    fn default() -> Self {
+        CutoverConfig {
+            max_lag: Duration::from_secs(1),
+            drain_budget: Duration::from_secs(2),
+            pause_budget: Duration::from_secs(10),
+            fence_lease: Duration::from_secs(30),
+            verify: CutoverVerify::Changed,
+            reverse: true,
+            hook: Vec::new(),
+        }
+    }
+}
+
+/// What is compared under the fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutoverVerify {
+    /// Keys that changed since the last verification.
+    Changed,
+    /// Everything.
+    Full,
+    /// Nothing.
+    None,
+}
+
+/// `[[cutover.hook]]`: a command or a webhook.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookConfig {
+    /// On entering this phase.
+    pub phase: HookPhase,
+    /// A command and its arguments.
+    #[serde(default)]
+    pub run: Vec<String>,
+    /// A URL that is posted to.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+/// Phases that hooks can stand on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum HookPhase {
+    Fencing,
+    Draining,
+    Verifying,
+    Switching,
+    Switched,
+    Done,
+    Aborting,
+    Aborted,
+}
+
+/// `[verify]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyConfig {
+    /// Rows per second; 0: as fast as the servers like.
+    #[serde(deserialize_with = "units::rate")]
+    pub max_rate: u64,
+    /// Questions of the operator's own.
+    #[serde(rename = "assert")]
+    pub asserts: Vec<AssertConfig>,
+}
+
+/// `[[verify.assert]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssertConfig {
+    /// Which side is asked.
+    pub side: AssertSide,
+    /// The question.
+    pub sql: String,
+    /// The answer, as text.
+    pub expect: String,
+}
+
+/// Which side is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum AssertSide {
+    Source,
+    Target,
+}
+
+/// `[router]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouterConfig {
+    /// Whether reads may go to replicas.
+    pub read_routing: bool,
+    /// Whether the primary answers when no replica may.
+    pub fallback: bool,
+    /// Replicas further behind get no reads.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_replica_lag: Duration,
+    /// How long a held session waits at most.
+    #[serde(deserialize_with = "units::duration")]
+    pub hold_budget: Duration,
+    /// Connections to each replica.
+    pub pool_size: usize,
+    /// How long a read waits for one of them.
+    #[serde(deserialize_with = "units::duration")]
+    pub pool_timeout: Duration,
+    /// How old one of them becomes.
+    #[serde(deserialize_with = "units::duration")]
+    pub pool_recycle: Duration,
+    /// Where clients connect.
+    pub listen: Vec<ListenConfig>,
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        RouterConfig {
+            read_routing: true,
+            fallback: true,
+            max_replica_lag: Duration::from_secs(1),
+            hold_budget: Duration::from_secs(15),
+            pool_size: 20,
+            pool_timeout: Duration::from_secs(5),
+            pool_recycle: Duration::from_secs(1800),
+            listen: Vec::new(),
+        }
+    }
+}
+
+/// `[[router.listen]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenConfig {
+    /// `host:port`.
+    pub address: String,
+    /// What clients speak there.
+    pub protocol: ListenProtocol,
+    /// Whether they may or must encrypt.
+    #[serde(default)]
+    pub tls: ListenTls,
+    /// PEM file.
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// What clients of the router speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum ListenProtocol {
+    Postgres,
+    Mysql,
+}
+
+/// Whether clients of the router may or must encrypt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum ListenTls {
+    Off,
+    #[default]
+    Prefer,
+    Require,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// `host:port`.
+    pub listen: String,
+    /// Who may read and who may change.
+    pub tokens: TokensConfig,
+    /// PEM file.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file.
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        ApiConfig { listen: "127.0.0.1:7654".into(), tokens: TokensConfig::default(), tls_cert: None, tls_key: None }
+    }
+}
+
+/// `api.tokens`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokensConfig {
+    /// May read and change.
+    #[serde(deserialize_with = "secret_option")]
+    pub operator: Option<SecretString>,
+    /// May read.
+    #[serde(deserialize_with = "secret_option")]
+    pub viewer: Option<SecretString>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// Written besides stderr.
+    pub file: Option<PathBuf>,
+    /// Bytes at which the file is put aside.
+    #[serde(deserialize_with = "units::size")]
+    pub max_size: u64,
+    /// Files kept, the one being written included.
+    pub max_files: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { format: LogFormat::Text, file: None, max_size: 100_000_000, max_files: 10 }
+    }
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document a line.
+    Json,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Where traces go; empty: nowhere.
+    pub otlp_endpoint: String,
+}
+
+impl Config {
+    /// Reads and validates a file, and refuses what this version cannot do.
+    ///
+    /// # Errors
+    /// [`crate::error::Class::Config`].
+    pub fn load(path: &Path) -> Result<Config> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::config(format!("{file}: the configuration file cannot be read: {e}"))
+                .hint("give its path with -c; `switchyard init --source URL --target URL` prints one to start from")
+        })?;
+        Config::parse(&file, &text, &ProcessEnvironment)
+    }
+
+    /// Like [`Config::load`] for a text. `file` is its name in errors.
+    ///
+    /// # Errors
+    /// [`crate::error::Class::Config`].
+    pub fn parse(file: &str, text: &str, lookup: &dyn Lookup) -> Result<Config> {
+        let (config, places) = document::read::<Config>(file, text, lookup)?;
+        validate::possible(&config, &places)?;
+        validate::supported(&config, &places)?;
+        Ok(config)
+    }
+
+    /// Like [`Config::parse`], but lets pass what this version cannot do yet.
+    ///
+    /// # Errors
+    /// [`crate::error::Class::Config`].
+    pub fn parse_any_version(file: &str, text: &str, lookup: &dyn Lookup) -> Result<Config> {
+        let (config, places) = document::read::<Config>(file, text, lookup)?;
+        validate::possible(&config, &places)?;
+        Ok(config)
+    }
+
+    /// Keys that are set and that this version reads but does not use, as sentences for a log.
+    pub fn notices(&self) -> Vec<String> {
+        validate::notices(self)
+    }
+
+    /// The compiled `[tables]` section.
+    ///
+    /// # Errors
+    /// None for a validated configuration.
+    pub fn selection(&self) -> Result<Selection> {
+        Selection::new(&self.tables.include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
+    }
+
+    /// What the source is opened with.
+    ///
+    /// # Errors
+    /// None for a validated configuration.
+    pub fn source_options(&self) -> Result<SourceOptions> {
+        Ok(SourceOptions {
+            name: self.name.clone(),
+            url: self.source.url.clone(),
+            selection: self.selection()?,
+            workers: self.snapshot.workers,
+        })
+    }
+
+    /// What the target is opened with.
+    pub fn target_options(&self) -> TargetOptions {
+        TargetOptions {
+            name: self.name.clone(),
+            url: self.target.url.clone(),
+            create_schema: self.target.create_schema,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn secret<'de, D: Deserializer<'de>>(d: D) -> Result<SecretString, D::Error> {
+    String::deserialize(d).map(SecretString::from)
+}
+
+fn secret_option<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SecretString>, D::Error> {
+    secret(d).map(Some)
+}
+
+fn secret_list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<SecretString>, D::Error> {
+    Ok(Vec::<String>::deserialize(d)?.into_iter().map(SecretString::from).collect())
+}

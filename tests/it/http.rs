@@ -1,0 +1,88 @@
+//! The API over a real socket: routes, tokens, health.
+
+use std::time::Duration;
+
+use switchyard::http::{self, Access, Api};
+use switchyard::metrics::Metrics;
+use switchyard::status::{Phase, StatusHandle, StreamUpdate};
+use tokio_util::sync::CancellationToken;
+
+struct Answer {
+    status: u16,
+    kind: String,
+    body: String,
+}
+
+fn ask(method: &str, url: &str, token: Option<&str>) -> Answer {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(Duration::from_secs(10)))
+        .build()
+        .into();
+    let auth = token.map(|t| format!("Bearer {t}"));
+    let mut response = match (method, auth) {
+        ("GET", None) => agent.get(url).call(),
+        ("GET", Some(a)) => agent.get(url).header("authorization", a).call(),
+        (_, None) => agent.post(url).send_empty(),
+        (_, Some(a)) => agent.post(url).header("authorization", a).send_empty(),
+    }
+    .unwrap();
+    let kind = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+    Answer { status: response.status().as_u16(), kind, body: response.body_mut().read_to_string().unwrap() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_running_api_when_asked_then_tokens_and_health_are_kept() {
+    let status = StatusHandle::new("shop");
+    let access = Access { operator: Some("operator-token".into()), viewer: Some("viewer-token".into()) };
+    let api = Api { status: status.clone(), metrics: Metrics::new(), access };
+    let listener = http::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    assert!(http::bind(&base[7..]).await.is_err_and(|e| e.hint_text().is_some_and(|h| h.contains("another program"))));
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(http::serve(listener, api, stop.clone().cancelled_owned()));
+
+    let handle = status.clone();
+    tokio::task::spawn_blocking(move || {
+        let get = |path: &str, token| ask("GET", &format!("{base}{path}"), token);
+        let post = |path: &str, token| ask("POST", &format!("{base}{path}"), token);
+        let json = |a: &Answer| serde_json::from_str::<serde_json::Value>(&a.body).unwrap();
+        assert_eq!(get("/health/live", None).status, 200);
+        assert_eq!(get("/health/ready", None).status, 503);
+        handle.set_phase(Phase::Ready);
+        handle.set_stream(StreamUpdate { consistent: Some(true), level: Some(true), ..Default::default() });
+        assert_eq!(get("/health/ready", None).status, 200);
+        for path in ["/api/v1/status", "/metrics", "/health/migration"] {
+            let a = get(path, None);
+            assert_eq!(a.status, 401, "{path}");
+            assert!(json(&a)["hint"].is_string());
+            assert_eq!(get(path, Some("wrong-token")).status, 401, "{path}");
+            assert_eq!(get(path, Some("viewer-token")).status, 200, "{path}");
+            assert_eq!(get(path, Some("operator-token")).status, 200, "{path}");
+        }
+        assert!(get("/metrics", Some("viewer-token")).kind.starts_with("application/openmetrics-text"));
+        assert_eq!(json(&get("/api/v1/status", Some("viewer-token")))["stream"]["lag_seconds"], 0.0);
+        assert_eq!(post("/api/v1/pause", None).status, 401);
+        assert_eq!(post("/api/v1/pause", Some("viewer-token")).status, 403);
+        assert!(!handle.get().paused);
+        assert_eq!(post("/api/v1/pause", Some("operator-token")).status, 200);
+        assert!(handle.get().paused);
+        assert_eq!(post("/api/v1/resume", Some("operator-token")).status, 200);
+        assert!(!handle.get().paused);
+        let a = get("/nowhere", None);
+        assert_eq!((a.status, a.kind.as_str()), (404, "application/json"));
+        assert!(json(&a)["error"].as_str().unwrap().contains("/nowhere"));
+        assert_eq!(get("/api/v1/pause", Some("operator-token")).status, 405);
+        assert!(get("/", None).body.contains("<title>Switchyard"));
+        handle.set_error(&switchyard::Error::fatal("broken").hint("mend it"));
+        let a = get("/health/migration", Some("viewer-token"));
+        assert_eq!(a.status, 503);
+        assert_eq!(json(&a)["last_error"]["hint"], "mend it");
+        assert_eq!(get("/health/ready", None).status, 503);
+    })
+    .await
+    .unwrap();
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap().unwrap();
+}
