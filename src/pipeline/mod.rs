@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Class, Error, Result, ResultExt};
 use crate::finding::Severity;
-use crate::http::metrics::Metrics;
+use crate::metrics::Metrics;
 use crate::schema::Stage;
 use crate::source::Source;
 use crate::status::{Phase, StatusHandle};

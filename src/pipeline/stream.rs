@@ -12,6 +12,7 @@ use super::collect::{Collector, Job, Knowledge, Limits};
 use crate::change::{Change, Event, Op};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
+use crate::metrics::AppliedRows;
 use crate::position::Position;
 use crate::schema::{Table, TableName};
 use crate::source::{LogIdentity, queue};
@@ -230,7 +231,13 @@ impl Flow<'_> {
             }
         }
         self.p.status.add_applied(done.transactions, done.rows);
-        self.p.metrics.applied(done.transactions, done.rows, &done.by_table);
+        if done.end.is_some() || done.rows > 0 {
+            self.p.metrics.batch_applied(done.transactions, done.rows);
+        }
+        for (table, [inserts, updates, deletes]) in &done.by_table {
+            let rows = AppliedRows { inserts: *inserts, updates: *updates, deletes: *deletes };
+            self.p.metrics.rows_applied(&table.to_string(), rows);
+        }
         let Some(end) = done.end else { return Ok(()) };
         self.stored_at = Instant::now();
         if let Some(at) = &end.consistent_at {
@@ -395,7 +402,6 @@ async fn health(p: &Pipeline, identity: &LogIdentity) -> Result<()> {
             Err(e) if e.is_retry() => continue,
             Err(e) => return Err(e),
         };
-        p.metrics.log(h.retained_bytes);
         p.status.set_source_clock(h.now);
         p.status.set_stream(StreamUpdate {
             source_position: Some(h.end),

@@ -406,7 +406,7 @@ impl PgApplier {
                     self.simple(&st::truncate(tables, *restart_identity)).await?;
                 }
                 Step::Ddl { ddl, before } => {
-                    let outcome = super::ddl::apply_ddl(&self.client, ddl, before.as_deref()).await?;
+                    let outcome = super::ddl::apply_ddl(&self.client, &self.name, ddl, before.as_deref()).await?;
                     self.statements.clear();
                     if let DdlOutcome::Unsafe(why) = &outcome {
                         return Err(Error::fatal(why.clone()).with_code("switchyard:ddl"));
