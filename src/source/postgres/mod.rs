@@ -1,6 +1,7 @@
 //! PostgreSQL as a source.
 
 pub mod catalog;
+pub mod check;
 pub mod ddl;
 pub mod dump;
 mod dump_text;
