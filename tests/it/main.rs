@@ -7,4 +7,5 @@ mod http;
 mod layering;
 mod pgoutput;
 mod sandbox;
+mod source_catalog;
 mod stream;

@@ -449,7 +449,7 @@ async fn columns(client: &Client, of: &[u32]) -> Result<HashMap<u32, Vec<Attribu
     const SQL: &str = r#"
         SELECT a.attrelid, a.attnum::int4, a.attisdropped, a.attname::text, a.atttypid,
                CASE WHEN a.attisdropped THEN '' ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END,
-               a.attnotnull OR (t.typtype = 'd' AND t.typnotnull), a.attgenerated <> '', a.attidentity::text,
+               a.attnotnull OR coalesce(t.typtype = 'd' AND t.typnotnull, false), a.attgenerated <> '', a.attidentity::text,
                pg_catalog.pg_get_expr(d.adbin, d.adrelid),
                CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation
                     THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname) END
