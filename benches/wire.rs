@@ -45,6 +45,7 @@ impl RelationResolver for Believer {
             identity: RowIdentity::None,
             full_old_rows: false,
             has_secondary_unique: false,
+            partitioned: false,
             estimated_rows: 0,
             bytes: 0,
         };
@@ -79,7 +80,8 @@ fn main() -> anyhow::Result<()> {
     let install = sandbox::find_postgres(Some(14))?;
     let quick = |b: sandbox::PgServerBuilder| b.setting("fsync", "off").setting("max_wal_size", "8GB");
     let source = quick(PgServer::builder(&install)).setting("logical_decoding_work_mem", "64MB").start()?;
-    let target = quick(PgServer::builder(&install)).setting("wal_level", "minimal").setting("max_wal_senders", "0").start()?;
+    let target =
+        quick(PgServer::builder(&install)).setting("wal_level", "minimal").setting("max_wal_senders", "0").start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
 
     pgbench(&source, &["-i", "-s", &(rows / 100_000).max(1).to_string(), "-I", "dtgp"])?;

@@ -3,8 +3,8 @@
 /// Dies here if `SWITCHYARD_CRASH_AT` is `name`, or `name:n` and this is the n-th time.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {
-    use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
     static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
     let wanted = WANTED.get_or_init(|| {

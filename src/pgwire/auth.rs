@@ -55,7 +55,10 @@ impl<'a> Authenticator<'a> {
                 let loopback = self.info.host == "localhost"
                     || self.info.host.parse().is_ok_and(|a: std::net::IpAddr| a.is_loopback());
                 if !self.tls && !loopback {
-                    tracing::warn!(host = self.info.host, "the server asks for the password in clear text, without TLS");
+                    tracing::warn!(
+                        host = self.info.host,
+                        "the server asks for the password in clear text, without TLS"
+                    );
                 }
                 frontend::password_message(self.password()?, out)?;
             }
@@ -92,8 +95,10 @@ impl<'a> Authenticator<'a> {
                 self.unproven = false;
             }
             other => {
-                return Err(Error::fatal(format!("the server asks for authentication method {other}, which is not known here"))
-                    .hint("use scram-sha-256 for this user in pg_hba.conf"));
+                return Err(Error::fatal(format!(
+                    "the server asks for authentication method {other}, which is not known here"
+                ))
+                .hint("use scram-sha-256 for this user in pg_hba.conf"));
             }
         }
         Ok(Step::Continue)

@@ -268,7 +268,9 @@ impl PgConn {
             return tls;
         }
         match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => Error::retry(format!("{}: the server closed the connection", self.name)),
+            std::io::ErrorKind::UnexpectedEof => {
+                Error::retry(format!("{}: the server closed the connection", self.name))
+            }
             _ => Error::retry(format!("{}: connection lost: {e}", self.name)),
         }
     }

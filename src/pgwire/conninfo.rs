@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn given_escapes_and_parameters_when_parsed_then_each_is_read_as_libpq_reads_it() {
-        let info = parse("postgres://re%40pl:p%3Aw%2F@[::1]:5433/sh%20op?sslmode=verify-ca&sslrootcert=/a+b/ca.pem").unwrap();
+        let info =
+            parse("postgres://re%40pl:p%3Aw%2F@[::1]:5433/sh%20op?sslmode=verify-ca&sslrootcert=/a+b/ca.pem").unwrap();
         assert_eq!((&*info.host, info.port, &*info.user, &*info.database), ("::1", 5433, "re@pl", "sh op"));
         assert_eq!(info.password.unwrap().expose_secret(), "p:w/");
         assert_eq!(info.sslmode, SslMode::VerifyCa);
@@ -178,7 +179,9 @@ mod tests {
 
     #[test]
     fn given_a_broken_url_when_parsed_then_the_password_is_not_in_the_error() {
-        for url in ["postgres://u:sesame@h:x/d", "mysql://u:sesame@h/d", "postgres://u:sesame@h/d?sslmode=full", "u:sesame"] {
+        for url in
+            ["postgres://u:sesame@h:x/d", "mysql://u:sesame@h/d", "postgres://u:sesame@h/d?sslmode=full", "u:sesame"]
+        {
             let e = parse(url).unwrap_err();
             assert!(!format!("{e} {:?}", e.hint_text()).contains("sesame"), "{e}");
         }

@@ -81,7 +81,8 @@ fn refused(info: &ConnInfo, doing: &str, e: &tokio_postgres::Error) -> Error {
         return super::tls::not_offered(doing);
     }
     let words = e.to_string();
-    if e.as_db_error().is_none() && (words.starts_with("invalid configuration") || words.starts_with("authentication error"))
+    if e.as_db_error().is_none()
+        && (words.starts_with("invalid configuration") || words.starts_with("authentication error"))
     {
         let e = Error::fatal(format!("{doing}: {words}"));
         return match text.contains("password missing") || words.contains("password missing") {

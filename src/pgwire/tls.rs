@@ -83,7 +83,8 @@ pub fn explain(doing: impl std::fmt::Display, host: &str, e: &(dyn std::error::E
     Some(match bad {
         CertificateError::NotValidForNameContext { presented, .. } => {
             let names: Vec<_> = presented.iter().map(|n| readable_name(n)).collect();
-            let has = if names.is_empty() { "names no host".to_owned() } else { format!("is for {}", names.join(", ")) };
+            let has =
+                if names.is_empty() { "names no host".to_owned() } else { format!("is for {}", names.join(", ")) };
             Error::fatal(format!("{doing}: the server's certificate {has}, not for {host:?}")).hint(
                 "use a host name that the certificate has as subject alternative name, or sslmode=verify-ca to check the authority only",
             )
@@ -92,10 +93,10 @@ pub fn explain(doing: impl std::fmt::Display, host: &str, e: &(dyn std::error::E
             Error::fatal(format!("{doing}: the server's certificate is not for {host:?}"))
                 .hint("use the host name that the certificate has, or sslmode=verify-ca to check the authority only")
         }
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => Error::fatal(format!(
-            "{doing}: the server's certificate was not signed by an authority in sslrootcert"
-        ))
-        .hint("give the certificate authority of that server as sslrootcert (a PEM file)"),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            Error::fatal(format!("{doing}: the server's certificate was not signed by an authority in sslrootcert"))
+                .hint("give the certificate authority of that server as sslrootcert (a PEM file)")
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             Error::fatal(format!("{doing}: the server's certificate has expired"))
                 .hint("renew the certificate, or set this machine's clock right")
@@ -234,8 +235,10 @@ impl Verifier {
                 let system = rustls_native_certs::load_native_certs();
                 roots.add_parsable_certificates(system.certs);
                 if roots.is_empty() {
-                    return Err(Error::fatal("this machine has no certificate authorities of its own to verify the server with")
-                        .hint("install the package ca-certificates, or give the server's authority as sslrootcert"));
+                    return Err(Error::fatal(
+                        "this machine has no certificate authorities of its own to verify the server with",
+                    )
+                    .hint("install the package ca-certificates, or give the server's authority as sslrootcert"));
                 }
             }
         }
@@ -259,11 +262,9 @@ impl ServerCertVerifier for Verifier {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is looked at after the chain was found good.
-            Err(InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }))
-                if !self.names =>
-            {
-                Ok(ServerCertVerified::assertion())
-            }
+            Err(InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.names => Ok(ServerCertVerified::assertion()),
             // "CaUsedAsEndEntity" has no variant of its own; validity in time was looked at before it.
             Err(InvalidCertificate(CertificateError::Other(_))) if self.trusted.contains(end_entity) => {
                 if self.names {

@@ -36,9 +36,8 @@ impl Transport {
         let tls = tls::settings(info).map_err(|e| e.context(doing))?;
         let mut tcp = connect_tcp(info, doing).await?;
         let Some(tls) = tls else { return Ok(Transport::Plain(tcp)) };
-        let failed = |e: io::Error| {
-            tls::explain(doing, &info.host, &e).unwrap_or_else(|| Error::retry(format!("{doing}: {e}")))
-        };
+        let failed =
+            |e: io::Error| tls::explain(doing, &info.host, &e).unwrap_or_else(|| Error::retry(format!("{doing}: {e}")));
         let mut request = BytesMut::new();
         frontend::ssl_request(&mut request);
         tcp.write_all(&request).await.map_err(failed)?;

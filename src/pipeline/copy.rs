@@ -134,7 +134,12 @@ async fn plan_rest(
         }
         let state = if copy.indexed { TableState::Done } else { TableState::Waiting };
         let estimated = table.estimated_rows.max(copy.rows);
-        p.status.update_table(&copy.table.to_string(), copy.rows, if copy.indexed { copy.rows } else { estimated }, state);
+        p.status.update_table(
+            &copy.table.to_string(),
+            copy.rows,
+            if copy.indexed { copy.rows } else { estimated },
+            state,
+        );
     }
     Ok(copies)
 }

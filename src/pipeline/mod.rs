@@ -124,7 +124,9 @@ impl Pipeline {
     pub(crate) async fn preflight(&self) -> Result<()> {
         let mut findings = self.source.check().await.context("looking at the source")?;
         let tables = self.source.tables().await?;
-        findings.extend(self.target.check(&tables, true).await.context("looking at the target")?);
+        findings.extend(
+            self.target.check(&self.source.facts().await?, &tables, true).await.context("looking at the target")?,
+        );
         let problems: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Problem).collect();
         for f in &findings {
             match f.severity {

@@ -50,8 +50,10 @@ struct Done {
 
 /// Follows the log until stopped (Ok) or until something fails.
 pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
-    let broken = || Error::fatal("the checkpoint says that the stream runs, but not from where")
-        .hint("the bookkeeping in schema switchyard on the target was changed by hand: copy anew");
+    let broken = || {
+        Error::fatal("the checkpoint says that the stream runs, but not from where")
+            .hint("the bookkeeping in schema switchyard on the target was changed by hand: copy anew")
+    };
     let identity = checkpoint.log.clone().ok_or_else(broken)?;
     let start = checkpoint.position.clone().ok_or_else(broken)?;
     let consistent_at = checkpoint.consistent_at.clone().unwrap_or_else(|| start.clone());
@@ -65,8 +67,7 @@ pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
     let (confirm, confirmed) = watch::channel(start.clone());
     let (events, received) = queue::channel(QUEUE_BYTES);
     let (source, from, id) = (p.source.clone(), start.clone(), identity.clone());
-    let mut capture =
-        tokio::spawn(async move { source.tail(&id, from, &tables, events, confirmed).await });
+    let mut capture = tokio::spawn(async move { source.tail(&id, from, &tables, events, confirmed).await });
     let (jobs, jobs_in) = mpsc::channel(1);
     let (done_out, done) = mpsc::channel(2);
     let mut apply = tokio::spawn(apply_jobs(ApplyTask {
@@ -214,7 +215,8 @@ impl Flow<'_> {
 
     /// Nothing waits anywhere and the source said that it has sent everything.
     fn level(&mut self) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
         self.last_level = Some(now);
         self.p.status.set_stream(StreamUpdate { level: Some(true), committed_at: Some(now), ..Default::default() });
         if self.p.status.phase() == Phase::Tailing && self.checkpoint.stage == CopyStage::Complete {
@@ -235,7 +237,7 @@ impl Flow<'_> {
             self.p.metrics.batch_applied(done.transactions, done.rows);
         }
         for (table, [inserts, updates, deletes]) in &done.by_table {
-            let rows = AppliedRows { inserts: *inserts, updates: *updates, deletes: *deletes };
+            let rows = AppliedRows { inserts: *inserts, updates: *updates, deletes: *deletes, truncates: 0 };
             self.p.metrics.rows_applied(&table.to_string(), rows);
         }
         let Some(end) = done.end else { return Ok(()) };
@@ -267,7 +269,10 @@ impl Flow<'_> {
     fn say(&mut self) {
         match self.running {
             Some(since) if since.elapsed() > SLOW_BATCH => {
-                let e = Error::retry(format!("the target has been working on one batch for {} s", since.elapsed().as_secs()));
+                let e = Error::retry(format!(
+                    "the target has been working on one batch for {} s",
+                    since.elapsed().as_secs()
+                ));
                 self.p.status.set_waiting("target", &e);
             }
             _ => self.p.status.clear_waiting(),
@@ -341,7 +346,12 @@ impl ApplyTask {
             match self.once(job).await {
                 // Another session of the target got in the way; what is whole can be tried again at once. A piece's
                 // predecessors are gone with the transaction: only a new attempt from the checkpoint brings them back.
-                Err(e) if matches!(e.code(), Some("40001" | "40P01")) && job.end.is_some() && !self.pieces && tries < CONFLICT_RETRIES => {
+                Err(e)
+                    if matches!(e.code(), Some("40001" | "40P01"))
+                        && job.end.is_some()
+                        && !self.pieces
+                        && tries < CONFLICT_RETRIES =>
+                {
                     tries += 1;
                     tracing::warn!("{e}; trying the batch again");
                     tokio::time::sleep(Duration::from_millis(20 << tries)).await;
@@ -366,7 +376,7 @@ impl ApplyTask {
 
     /// Rows whose update came without a large value and that the target has not: read again at the source. They may
     /// be newer than the log's place, so consistency moves past the read.
-    async fn reread(&self, applied: &Applied, mut end: Option<BatchEnd>) -> Result<(Batch, Option<BatchEnd>)> {
+    async fn reread(&mut self, applied: &Applied, mut end: Option<BatchEnd>) -> Result<(Batch, Option<BatchEnd>)> {
         let mut batch = Batch { convergent: true, ..Batch::default() };
         let mut newest: Option<Position> = None;
         for (table, row) in &applied.missing {

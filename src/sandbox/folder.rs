@@ -11,9 +11,7 @@ use super::install::PgInstall;
 
 /// A lock on a file that lasts as long as the value, and no longer than the process.
 #[derive(Debug)]
-pub(super) struct FileLock(
-    #[allow(dead_code, reason = "closing the file is what unlocks it")] File,
-);
+pub(super) struct FileLock(#[allow(dead_code, reason = "closing the file is what unlocks it")] File);
 
 impl FileLock {
     /// Waits for the lock on `path`, which is created when it is not there.
@@ -67,13 +65,9 @@ pub(super) fn base(install: &PgInstall) -> Result<PathBuf> {
         }
     }
     // The temporary folder is everybody's: a folder or link that somebody else put there is not ours.
-    let meta =
-        fs::symlink_metadata(&base).with_context(|| format!("looking at {}", base.display()))?;
+    let meta = fs::symlink_metadata(&base).with_context(|| format!("looking at {}", base.display()))?;
     if !meta.is_dir() || meta.uid() != uid {
-        bail!(
-            "{} belongs to somebody else; set TMPDIR to another folder",
-            base.display()
-        );
+        bail!("{} belongs to somebody else; set TMPDIR to another folder", base.display());
     }
     set_mode(&base, 0o711)?;
     Ok(base)
@@ -93,19 +87,12 @@ impl ServerFolder {
         // Between creating a folder and locking it, a sweeper would take it for an orphan.
         let _gate = FileLock::wait(&base.join("sweep.lock"))?;
         sweep(&base);
-        let name = format!(
-            "server-{}-{:08x}",
-            std::process::id(),
-            rand::random::<u32>()
-        );
+        let name = format!("server-{}-{:08x}", std::process::id(), rand::random::<u32>());
         let path = base.join(name);
         fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
         set_mode(&path, 0o711)?;
         let owner = FileLock::wait(&path.join("owner.lock"))?;
-        Ok(ServerFolder {
-            path,
-            _owner: owner,
-        })
+        Ok(ServerFolder { path, _owner: owner })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -171,12 +158,7 @@ pub(super) fn give_to(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
 
 /// Copies a folder with owners, times and permissions; shares blocks where the file system can.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    super::install::run(
-        std::process::Command::new("cp")
-            .args(["-a", "--reflink=auto"])
-            .arg(from)
-            .arg(to),
-    )
-    .map(drop)
-    .with_context(|| format!("copying {} to {}", from.display(), to.display()))
+    super::install::run(std::process::Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to))
+        .map(drop)
+        .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }

@@ -30,8 +30,8 @@ pub struct PgInstall {
 pub fn find_postgres(min_major: Option<u32>) -> Result<PgInstall> {
     let min = min_major.unwrap_or(0);
     if let Some(bin) = std::env::var_os("PG_BIN") {
-        let install = probe(Path::new(&bin), None)
-            .with_context(|| format!("PG_BIN is set to {}", Path::new(&bin).display()))?;
+        let install =
+            probe(Path::new(&bin), None).with_context(|| format!("PG_BIN is set to {}", Path::new(&bin).display()))?;
         if install.version_major < min {
             bail!(
                 "PG_BIN holds PostgreSQL {}, but at least {min} is needed; point it at a newer one or unset it",
@@ -78,11 +78,9 @@ pub fn all_postgres() -> Vec<PgInstall> {
 fn prepared_folders() -> Vec<PathBuf> {
     let root = match std::env::var_os("SWITCHYARD_SERVERS") {
         Some(set) => Some(PathBuf::from(set)),
-        None => std::env::current_dir().ok().and_then(|here| {
-            here.ancestors()
-                .map(|folder| folder.join(".servers"))
-                .find(|folder| folder.is_dir())
-        }),
+        None => std::env::current_dir()
+            .ok()
+            .and_then(|here| here.ancestors().map(|folder| folder.join(".servers")).find(|folder| folder.is_dir())),
     };
     let Some(Ok(entries)) = root.map(fs::read_dir) else {
         return Vec::new();
@@ -105,9 +103,7 @@ fn packaged(chroot: Option<&Path>) -> Vec<PgInstall> {
     entries
         .flatten()
         .filter_map(|entry| {
-            let bin = Path::new("/usr/lib/postgresql")
-                .join(entry.file_name())
-                .join("bin");
+            let bin = Path::new("/usr/lib/postgresql").join(entry.file_name()).join("bin");
             probe(&bin, chroot).ok()
         })
         .collect()
@@ -129,28 +125,13 @@ fn probe(bin: &Path, chroot: Option<&Path>) -> Result<PgInstall> {
             bail!("{} does not exist", outside.display());
         }
     }
-    let mut install = PgInstall {
-        version_major: 0,
-        version: String::new(),
-        bin: bin.to_owned(),
-        chroot: chroot.map(Path::to_owned),
-    };
-    let said = run(install
-        .command("postgres", Identity::Current)?
-        .arg("--version"))?;
-    install.version = said
-        .trim()
-        .rsplit_once("(PostgreSQL) ")
-        .map_or(said.trim(), |(_, version)| version)
-        .to_owned();
-    let digits: String = install
-        .version
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    install.version_major = digits
-        .parse()
-        .with_context(|| format!("{} --version said {said:?}", bin.join("postgres").display()))?;
+    let mut install =
+        PgInstall { version_major: 0, version: String::new(), bin: bin.to_owned(), chroot: chroot.map(Path::to_owned) };
+    let said = run(install.command("postgres", Identity::Current)?.arg("--version"))?;
+    install.version = said.trim().rsplit_once("(PostgreSQL) ").map_or(said.trim(), |(_, version)| version).to_owned();
+    let digits: String = install.version.chars().take_while(char::is_ascii_digit).collect();
+    install.version_major =
+        digits.parse().with_context(|| format!("{} --version said {said:?}", bin.join("postgres").display()))?;
     Ok(install)
 }
 
@@ -174,13 +155,9 @@ impl PgInstall {
         match &self.chroot {
             None => Ok(outside.to_owned()),
             Some(root) => {
-                let below = outside.strip_prefix(root).with_context(|| {
-                    format!(
-                        "{} is not inside the chroot {}",
-                        outside.display(),
-                        root.display()
-                    )
-                })?;
+                let below = outside
+                    .strip_prefix(root)
+                    .with_context(|| format!("{} is not inside the chroot {}", outside.display(), root.display()))?;
                 Ok(Path::new("/").join(below))
             }
         }
@@ -193,8 +170,8 @@ impl PgInstall {
             return Ok(None);
         }
         let passwd = self.outside(Path::new("/etc/passwd"));
-        let text = fs::read_to_string(&passwd)
-            .with_context(|| format!("reading the accounts in {}", passwd.display()))?;
+        let text =
+            fs::read_to_string(&passwd).with_context(|| format!("reading the accounts in {}", passwd.display()))?;
         text.lines()
             .find_map(|line| {
                 let mut fields = line.split(':');
@@ -222,10 +199,9 @@ impl PgInstall {
         };
         let root = match &self.chroot {
             None => None,
-            Some(folder) => Some(
-                CString::new(folder.as_os_str().as_bytes())
-                    .context("the chroot's path holds a zero byte")?,
-            ),
+            Some(folder) => {
+                Some(CString::new(folder.as_os_str().as_bytes()).context("the chroot's path holds a zero byte")?)
+            }
         };
         // What the operator has set up for their own servers must not reach into these.
         for (name, _) in std::env::vars_os() {
@@ -255,11 +231,7 @@ impl PgInstall {
 }
 
 fn check(returned: libc::c_int) -> std::io::Result<()> {
-    if returned == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error())
-    }
+    if returned == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 fn outside_of(chroot: Option<&Path>, inside: &Path) -> PathBuf {
@@ -278,19 +250,10 @@ pub(super) fn is_root() -> bool {
 /// Runs a command to its end and returns what it printed; its error output becomes the error.
 pub(super) fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
-        .stdin(std::process::Stdio::null())
-        .output()
-        .with_context(|| format!("starting {program}"))?;
+    let Output { status, stdout, stderr } =
+        command.stdin(std::process::Stdio::null()).output().with_context(|| format!("starting {program}"))?;
     if !status.success() {
-        bail!(
-            "{program} ended with {status}: {}",
-            String::from_utf8_lossy(&stderr).trim()
-        );
+        bail!("{program} ended with {status}: {}", String::from_utf8_lossy(&stderr).trim());
     }
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }

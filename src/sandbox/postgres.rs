@@ -145,15 +145,8 @@ impl PgServer {
     /// A libpq-style URL for any user; what needs it is percent-encoded.
     pub fn url_as(&self, user: &str, password: &str, database: &str) -> String {
         let (user, database) = (encode(user), encode(database));
-        let password = if password.is_empty() {
-            String::new()
-        } else {
-            format!(":{}", encode(password))
-        };
-        format!(
-            "postgres://{user}{password}@127.0.0.1:{}/{database}",
-            self.port
-        )
+        let password = if password.is_empty() { String::new() } else { format!(":{}", encode(password)) };
+        format!("postgres://{user}{password}@127.0.0.1:{}/{database}", self.port)
     }
 
     /// The port on 127.0.0.1; it stays the same over restarts.
@@ -250,10 +243,7 @@ impl PgServer {
         }
         match self.launch()? {
             Launch::Ready => Ok(()),
-            Launch::PortTaken => bail!(
-                "another program took port {} while the private server was stopped",
-                self.port
-            ),
+            Launch::PortTaken => bail!("another program took port {} while the private server was stopped", self.port),
         }
     }
 
@@ -296,20 +286,11 @@ impl PgServer {
             .arg(self.install.inside(&data)?)
             .args(["--host=127.0.0.1", "--username=postgres", "--no-password"])
             .arg(format!("--port={}", self.port))
-            .args([
-                "--write-recovery-conf",
-                "--wal-method=stream",
-                "--checkpoint=fast",
-            ])
+            .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast"])
             .arg("--no-sync");
-        run(&mut command)
-            .with_context(|| format!("copying the private server on port {}", self.port))?;
+        run(&mut command).with_context(|| format!("copying the private server on port {}", self.port))?;
         let mut all = self.settings.clone();
-        all.extend(
-            settings
-                .iter()
-                .map(|(name, value)| ((*name).into(), (*value).into())),
-        );
+        all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         let ca = match &self.ca {
             None => None,
             Some(ca) => {
@@ -351,8 +332,7 @@ impl PgServer {
     /// starts the server on it. The backup can be restored again.
     pub fn restore(&mut self, backup: &OfflineBackup) -> Result<()> {
         self.stop(StopMode::Immediate)?;
-        fs::remove_dir_all(&self.data)
-            .with_context(|| format!("removing {}", self.data.display()))?;
+        fs::remove_dir_all(&self.data).with_context(|| format!("removing {}", self.data.display()))?;
         copy_tree(&backup.path, &self.data)?;
         self.start_again()
     }
@@ -364,11 +344,7 @@ impl PgServer {
         command
             .env("PGPASSWORD", &self.password)
             .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
-            .args([
-                "--set=ON_ERROR_STOP=1",
-                "--host=127.0.0.1",
-                "--username=postgres",
-            ])
+            .args(["--set=ON_ERROR_STOP=1", "--host=127.0.0.1", "--username=postgres"])
             .arg(format!("--port={}", self.port))
             .arg(format!("--dbname={database}"))
             .arg(format!("--command={sql}"));
@@ -389,15 +365,9 @@ impl PgServer {
     }
 
     fn write_hba(&self) -> Result<()> {
-        let method = if self.password_auth {
-            "scram-sha-256"
-        } else {
-            "trust"
-        };
+        let method = if self.password_auth { "scram-sha-256" } else { "trust" };
         let mut text = self.hba.join("\n");
-        text.push_str(&format!(
-            "\nhost all all 127.0.0.1/32 {method}\nhost replication all 127.0.0.1/32 {method}\n"
-        ));
+        text.push_str(&format!("\nhost all all 127.0.0.1/32 {method}\nhost replication all 127.0.0.1/32 {method}\n"));
         self.write_in_data("pg_hba.conf", &text)
     }
 
@@ -421,13 +391,8 @@ impl PgServer {
             // the data directory.
             all.insert("dynamic_shared_memory_type", "mmap");
         }
-        all.extend(
-            self.settings
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str())),
-        );
-        let mut text =
-            String::from("# Written at every start; ALTER SYSTEM is kept apart from it.\n");
+        all.extend(self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let mut text = String::from("# Written at every start; ALTER SYSTEM is kept apart from it.\n");
         for (name, value) in all {
             text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
@@ -450,9 +415,7 @@ impl PgServer {
                 Launch::PortTaken => {}
             }
         }
-        bail!(
-            "twenty free ports in a row were taken by other programs before a server could use them"
-        )
+        bail!("twenty free ports in a row were taken by other programs before a server could use them")
     }
 
     fn launch(&mut self) -> Result<Launch> {
@@ -464,16 +427,9 @@ impl PgServer {
             .open(&log_path)
             .with_context(|| format!("opening {}", log_path.display()))?;
         let log_start = log.metadata().map_or(0, |meta| meta.len());
-        let both = log
-            .try_clone()
-            .with_context(|| format!("opening {}", log_path.display()))?;
+        let both = log.try_clone().with_context(|| format!("opening {}", log_path.display()))?;
         let mut command = self.install.command("postgres", Identity::Server)?;
-        command
-            .arg("-D")
-            .arg(self.install.inside(&self.data)?)
-            .stdin(Stdio::null())
-            .stdout(both)
-            .stderr(log);
+        command.arg("-D").arg(self.install.inside(&self.data)?).stdin(Stdio::null()).stdout(both).stderr(log);
         // SIGQUIT is an immediate shutdown: the postmaster takes its children with it.
         let mut kept = Kept::spawn(command, libc::SIGQUIT)?;
         let deadline = Instant::now() + START_PATIENCE;
@@ -513,9 +469,7 @@ impl PgServer {
             return false;
         };
         let mut lines = text.lines();
-        let same = lines
-            .next()
-            .is_some_and(|line| line.trim() == pid.to_string());
+        let same = lines.next().is_some_and(|line| line.trim() == pid.to_string());
         same && lines.nth(6).is_some_and(|state| state.trim() == "ready")
     }
 
@@ -550,9 +504,7 @@ enum Launch {
 fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
             _ => format!("%{byte:02X}"),
         })
         .collect()

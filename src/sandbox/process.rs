@@ -59,11 +59,7 @@ impl Kept {
             .context("the thread that keeps a private server ended early")?
             .with_context(|| format!("starting {program}"))?;
         let pid = i32::try_from(pid).context("a process id beyond the kernel's range")?;
-        Ok(Kept {
-            pid,
-            ended,
-            status: None,
-        })
+        Ok(Kept { pid, ended, status: None })
     }
 
     pub(super) fn pid(&self) -> i32 {

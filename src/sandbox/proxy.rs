@@ -43,12 +43,8 @@ impl Proxy {
     /// Starts forwarding from a free port to `127.0.0.1:upstream`.
     pub fn start(upstream: u16) -> Result<Proxy> {
         let listener = port::listen()?;
-        listener
-            .set_nonblocking(true)
-            .context("preparing the proxy's port")?;
-        let address = listener
-            .local_addr()
-            .context("asking for the proxy's port")?;
+        listener.set_nonblocking(true).context("preparing the proxy's port")?;
+        let address = listener.local_addr().context("asking for the proxy's port")?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -58,11 +54,7 @@ impl Proxy {
             .name("sandbox-proxy".into())
             .spawn(move || runtime.block_on(serve(listener, address, upstream, inbox)))
             .context("starting the proxy's thread")?;
-        Ok(Proxy {
-            port: address.port(),
-            orders,
-            thread: Some(thread),
-        })
+        Ok(Proxy { port: address.port(), orders, thread: Some(thread) })
     }
 
     /// The port on 127.0.0.1 that clients connect to.
@@ -119,12 +111,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(
-    listener: StdListener,
-    address: SocketAddr,
-    upstream: u16,
-    mut inbox: mpsc::UnboundedReceiver<Order>,
-) {
+async fn serve(listener: StdListener, address: SocketAddr, upstream: u16, mut inbox: mpsc::UnboundedReceiver<Order>) {
     let mut listener = TcpListener::from_std(listener).ok();
     let (weather, _) = watch::channel(Weather::default());
     let mut connections = JoinSet::new();
@@ -228,9 +215,7 @@ async fn pump(
         let most = match now.bytes_per_second {
             None => buffer.len(),
             // Twenty portions a second, so that a slow network is slow and not jerky.
-            Some(rate) => usize::try_from(rate / 20)
-                .unwrap_or(buffer.len())
-                .clamp(1, buffer.len()),
+            Some(rate) => usize::try_from(rate / 20).unwrap_or(buffer.len()).clamp(1, buffer.len()),
         };
         let count = from.read(&mut buffer[..most]).await?;
         // A stall may have begun while the read waited.

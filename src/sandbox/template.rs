@@ -44,8 +44,7 @@ fn template(install: &PgInstall) -> Result<PathBuf> {
     give_to(&making, owner)?;
     let password = format!("{:032x}", rand::random::<u128>());
     let password_file = making.join("password");
-    fs::write(&password_file, &password)
-        .with_context(|| format!("writing {}", password_file.display()))?;
+    fs::write(&password_file, &password).with_context(|| format!("writing {}", password_file.display()))?;
     set_mode(&password_file, 0o600)?;
     give_to(&password_file, owner)?;
     let mut initdb = install.command("initdb", Identity::Server)?;
@@ -54,18 +53,9 @@ fn template(install: &PgInstall) -> Result<PathBuf> {
         .arg(install.inside(&making.join("data"))?)
         .arg("--pwfile")
         .arg(install.inside(&password_file)?)
-        .args([
-            "--username=postgres",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-        ])
+        .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8"])
         .args(["--locale=C.UTF-8", "--no-sync", "--no-instructions"]);
-    run(&mut initdb).with_context(|| {
-        format!(
-            "initialising a data directory for PostgreSQL {}",
-            install.version
-        )
-    })?;
+    run(&mut initdb).with_context(|| format!("initialising a data directory for PostgreSQL {}", install.version))?;
     fs::rename(&making, &ready).with_context(|| format!("naming {}", ready.display()))?;
     Ok(ready)
 }
@@ -79,11 +69,7 @@ fn new_system_identifier(install: &PgInstall, data: &Path) -> Result<()> {
     let path = data.join("global/pg_control");
     let mut bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let Some(crc_at) = find_crc(&bytes) else {
-        bail!(
-            "{} has no checksum where PostgreSQL {} should keep it",
-            path.display(),
-            install.version
-        );
+        bail!("{} has no checksum where PostgreSQL {} should keep it", path.display(), install.version);
     };
     bytes[..8].copy_from_slice(&(rand::random::<u64>() >> 1).to_ne_bytes());
     let crc = crc32c(&bytes[..crc_at]);
@@ -98,12 +84,10 @@ fn new_system_identifier(install: &PgInstall, data: &Path) -> Result<()> {
 /// Where the checksum of a `pg_control` file lies: the struct grew over the versions, and the rest
 /// of the file is zeros.
 fn find_crc(bytes: &[u8]) -> Option<usize> {
-    (64..bytes.len().min(1024).saturating_sub(3))
-        .step_by(4)
-        .find(|&at| {
-            let stored: [u8; 4] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
-            stored != [0; 4] && crc32c(&bytes[..at]) == u32::from_ne_bytes(stored)
-        })
+    (64..bytes.len().min(1024).saturating_sub(3)).step_by(4).find(|&at| {
+        let stored: [u8; 4] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        stored != [0; 4] && crc32c(&bytes[..at]) == u32::from_ne_bytes(stored)
+    })
 }
 
 /// CRC-32C (Castagnoli, reflected), as `src/port/pg_crc32c_sb8.c` computes it.

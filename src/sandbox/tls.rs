@@ -40,13 +40,7 @@ pub(super) fn make(folder: &Path, data: &Path, owner: Option<(u32, u32)>) -> Res
     let request = folder.join("server.csr");
     let key = data.join("server.key");
     let certificate = data.join("server.crt");
-    let new_key = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-    ];
+    let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
     openssl(
         Command::new("openssl")
             .args(["req", "-x509", "-days", "3650", "-extensions", "ca"])
@@ -72,16 +66,7 @@ pub(super) fn make(folder: &Path, data: &Path, owner: Option<(u32, u32)>) -> Res
     )?;
     openssl(
         Command::new("openssl")
-            .args([
-                "x509",
-                "-req",
-                "-days",
-                "3650",
-                "-set_serial",
-                "2",
-                "-extensions",
-                "server",
-            ])
+            .args(["x509", "-req", "-days", "3650", "-set_serial", "2", "-extensions", "server"])
             .arg("-in")
             .arg(&request)
             .arg("-CA")

@@ -13,7 +13,7 @@ use crate::finding::Finding;
 use crate::pipeline::batch::Batch;
 use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
-use crate::source::{CopyBlock, CopyFormat, LogIdentity, TablePlan};
+use crate::source::{CopyBlock, CopyFormat, LogIdentity, SourceFacts, TablePlan};
 use crate::value::Row;
 
 /// What a target is opened with.
@@ -99,7 +99,7 @@ pub trait Target: Send + Sync {
     async fn server(&self) -> Result<ServerInfo>;
     /// Everything that would make a migration of these tables to here fail, each with what to do. `fresh` is whether
     /// no copy has begun yet (then target tables must be empty).
-    async fn check(&self, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>>;
+    async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>>;
     /// Takes the lock that only one running daemon of this migration can hold.
     ///
     /// # Errors

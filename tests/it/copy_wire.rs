@@ -85,7 +85,9 @@ async fn given_rows_that_the_server_refuses_when_copied_in_then_the_error_comes_
     assert_eq!(server.psql("select count(*) from a").unwrap(), "0");
     // A COPY that cannot even start, and one that fails half-way.
     assert_eq!(conn.copy_out_start("copy public.nowhere to stdout").await.unwrap_err().code(), Some("42P01"));
-    conn.copy_out_start("copy (select 10 / (5000 - i) from generate_series(1, 10000) i) to stdout (format binary)").await.unwrap();
+    conn.copy_out_start("copy (select 10 / (5000 - i) from generate_series(1, 10000) i) to stdout (format binary)")
+        .await
+        .unwrap();
     let mut out = BytesMut::new();
     let e = loop {
         match conn.copy_out_next(&mut out).await {

@@ -100,12 +100,7 @@ fn given_the_source_tree_when_its_imports_are_read_then_they_run_one_way() {
     let files: Vec<(String, String)> = paths
         .iter()
         .map(|path| {
-            let name = path
-                .strip_prefix(&src)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let name = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
             (name, fs::read_to_string(path).unwrap())
         })
         .collect();
@@ -146,17 +141,12 @@ fn offences(file: &str, text: &str, modules: &[String]) -> Vec<Offence> {
     if lines > MOST_LINES {
         offend(
             lines,
-            format!(
-                "{lines} lines; a file has {MOST_LINES} at most: give part of its job a file of its own"
-            ),
+            format!("{lines} lines; a file has {MOST_LINES} at most: give part of its job a file of its own"),
         );
     }
     let module = module_of(file);
     let Some(own) = layer(&module) else {
-        offend(
-            1,
-            "stands in no layer: give its module one in tests/it/layering.rs".into(),
-        );
+        offend(1, "stands in no layer: give its module one in tests/it/layering.rs".into());
         return found;
     };
     let tokens = without_tests(lex(text));
@@ -168,12 +158,7 @@ fn offences(file: &str, text: &str, modules: &[String]) -> Vec<Offence> {
                 || absolute == "std::time"
                 || absolute == "std::time::*";
             if own <= Layer::Pure && own != Layer::Config && impure {
-                offend(
-                    line,
-                    format!(
-                        "{absolute} in a pure file: no waiting, clocks, chance, threads or I/O here"
-                    ),
-                );
+                offend(line, format!("{absolute} in a pure file: no waiting, clocks, chance, threads or I/O here"));
             }
             continue;
         };
@@ -190,37 +175,18 @@ fn offences(file: &str, text: &str, modules: &[String]) -> Vec<Offence> {
             _ => {}
         }
         let used_folder = used.split('/').next().unwrap_or("");
-        if matches!(
-            (folder, used_folder),
-            ("source", "target") | ("target", "source")
-        ) {
-            offend(
-                line,
-                format!("crate::{inner}: source and target never know each other"),
-            );
+        if matches!((folder, used_folder), ("source", "target") | ("target", "source")) {
+            offend(line, format!("crate::{inner}: source and target never know each other"));
         }
         if own == Layer::Conductor
             && matches!(used_folder, "source" | "target")
-            && inner
-                .split("::")
-                .nth(1)
-                .is_some_and(|part| ENGINES.contains(&part))
+            && inner.split("::").nth(1).is_some_and(|part| ENGINES.contains(&part))
         {
-            offend(
-                line,
-                format!(
-                    "crate::{inner}: a conductor sees the traits in source and target, never an engine"
-                ),
-            );
+            offend(line, format!("crate::{inner}: a conductor sees the traits in source and target, never an engine"));
         }
     }
     for (name, line) in engine_names(&module, own, &tokens) {
-        offend(
-            line,
-            format!(
-                "{name}: an engine's name belongs in its folder, its open() arm and the config"
-            ),
-        );
+        offend(line, format!("{name}: an engine's name belongs in its folder, its open() arm and the config"));
     }
     for line in global_state(&tokens) {
         offend(line, "global state: hand the value to who needs it".into());
@@ -229,17 +195,13 @@ fn offences(file: &str, text: &str, modules: &[String]) -> Vec<Offence> {
 }
 
 fn starts_with(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// The file's module that a crate path leads to: the longest that exists.
 fn resolve(path: &str, modules: &[String]) -> Option<String> {
     let parts: Vec<&str> = path.split("::").collect();
-    (1..=parts.len())
-        .rev()
-        .map(|length| parts[..length].join("/"))
-        .find(|candidate| modules.contains(candidate))
+    (1..=parts.len()).rev().map(|length| parts[..length].join("/")).find(|candidate| modules.contains(candidate))
 }
 
 /// `super::x` in `source/postgres/types` is `crate::source::postgres::x`.
@@ -276,27 +238,20 @@ fn engine_names(module: &str, own: Layer, tokens: &[Token]) -> Vec<(String, usiz
     if free.contains(&parts[0]) || module == "target/sql" {
         return Vec::new();
     }
-    let mine = parts
-        .iter()
-        .find_map(|part| ENGINES.iter().find(|engine| part.contains(*engine)));
+    let mine = parts.iter().find_map(|part| ENGINES.iter().find(|engine| part.contains(*engine)));
     let mut found = Vec::new();
     let mut index = 0;
     while let Some(token) = tokens.get(index) {
         let opens = own == Layer::Adapter
             && token.text == "fn"
-            && tokens
-                .get(index + 1)
-                .is_some_and(|name| name.text.starts_with("open"));
+            && tokens.get(index + 1).is_some_and(|name| name.text.starts_with("open"));
         let declares = token.text == "mod" && says(tokens, index + 2, &[";"]);
         if opens || declares {
             index = item_end(tokens, index);
             continue;
         }
         let lower = token.text.to_lowercase();
-        let named = ENGINES
-            .iter()
-            .chain(&["mariadb"])
-            .find(|engine| lower.contains(**engine));
+        let named = ENGINES.iter().chain(&["mariadb"]).find(|engine| lower.contains(**engine));
         let same = match (named, mine) {
             (Some(&"mariadb"), Some(mine)) => *mine == "mysql",
             (Some(named), Some(mine)) => named == mine,
@@ -312,9 +267,7 @@ fn engine_names(module: &str, own: Layer, tokens: &[Token]) -> Vec<(String, usiz
 
 /// Statics that can change.
 fn global_state(tokens: &[Token]) -> Vec<usize> {
-    let changeable = |text: &str| {
-        matches!(text, "mut" | "Mutex" | "RwLock" | "OnceCell") || text.starts_with("Atomic")
-    };
+    let changeable = |text: &str| matches!(text, "mut" | "Mutex" | "RwLock" | "OnceCell") || text.starts_with("Atomic");
     tokens
         .iter()
         .enumerate()
@@ -350,10 +303,7 @@ mod checker {
             "cutover",
         ];
         let modules: Vec<String> = modules.iter().map(|module| (*module).into()).collect();
-        offences(file, text, &modules)
-            .iter()
-            .map(Offence::to_string)
-            .collect()
+        offences(file, text, &modules).iter().map(Offence::to_string).collect()
     }
 
     #[track_caller]
@@ -361,106 +311,37 @@ mod checker {
         let found = found(file, text);
         assert_eq!(found.len(), 1, "{found:?}");
         let place = format!("src/{file}:{line}: ");
-        assert!(
-            found[0].starts_with(&place) && found[0].contains(rule),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with(&place) && found[0].contains(rule), "{found:?}");
     }
 
     #[test]
     fn given_an_upward_import_when_checked_then_it_is_named() {
-        assert_one(
-            "value.rs",
-            "\nuse crate::{error::Error, pipeline::batch::Batch};",
-            2,
-            "must not use Pure",
-        );
-        assert_one(
-            "error.rs",
-            "fn f() -> crate::cutover::Phase {}",
-            1,
-            "must not use Conductor",
-        );
-        assert_one(
-            "pipeline/batch.rs",
-            "use super::apply::Applier;",
-            1,
-            "must not use Conductor",
-        );
-        assert_one(
-            "pipeline/batch.rs",
-            "use super::{apply, super::value::{self, Value}};",
-            1,
-            "must not use",
-        );
+        assert_one("value.rs", "\nuse crate::{error::Error, pipeline::batch::Batch};", 2, "must not use Pure");
+        assert_one("error.rs", "fn f() -> crate::cutover::Phase {}", 1, "must not use Conductor");
+        assert_one("pipeline/batch.rs", "use super::apply::Applier;", 1, "must not use Conductor");
+        assert_one("pipeline/batch.rs", "use super::{apply, super::value::{self, Value}};", 1, "must not use");
     }
 
     #[test]
     fn given_an_impure_name_in_a_pure_file_when_checked_then_it_is_named() {
-        assert_one(
-            "transform/mod.rs",
-            "use std::time::{Duration, Instant};",
-            1,
-            "std::time::Instant",
-        );
-        assert_one(
-            "source/postgres/types.rs",
-            "fn f() {\n  let x = std::fs::read(\"a\");\n}",
-            2,
-            "std::fs",
-        );
-        assert_one(
-            "transform/mod.rs",
-            "use tokio::sync::mpsc as m;",
-            1,
-            "tokio",
-        );
-        assert_one(
-            "transform/mod.rs",
-            "fn f() { let a = rand::random::<u8>(); }",
-            1,
-            "rand",
-        );
-        assert!(
-            found(
-                "transform/mod.rs",
-                "use std::time::Duration; use crate::value::Value;"
-            )
-            .is_empty()
-        );
+        assert_one("transform/mod.rs", "use std::time::{Duration, Instant};", 1, "std::time::Instant");
+        assert_one("source/postgres/types.rs", "fn f() {\n  let x = std::fs::read(\"a\");\n}", 2, "std::fs");
+        assert_one("transform/mod.rs", "use tokio::sync::mpsc as m;", 1, "tokio");
+        assert_one("transform/mod.rs", "fn f() { let a = rand::random::<u8>(); }", 1, "rand");
+        assert!(found("transform/mod.rs", "use std::time::Duration; use crate::value::Value;").is_empty());
     }
 
     #[test]
     fn given_source_and_target_when_they_meet_then_it_is_named() {
-        assert_one(
-            "source/postgres/mod.rs",
-            "use crate::target::sql;",
-            1,
-            "never know each other",
-        );
-        assert_one(
-            "target/postgres.rs",
-            "use crate::source::postgres::types;",
-            1,
-            "never know each other",
-        );
+        assert_one("source/postgres/mod.rs", "use crate::target::sql;", 1, "never know each other");
+        assert_one("target/postgres.rs", "use crate::source::postgres::types;", 1, "never know each other");
     }
 
     #[test]
     fn given_a_conductor_that_names_an_engine_when_checked_then_it_is_named() {
         let found = found("pipeline/apply.rs", "use crate::target::postgres::Writer;");
-        assert!(
-            found
-                .iter()
-                .any(|offence| offence.contains("sees the traits")),
-            "{found:?}"
-        );
-        assert_one(
-            "cutover/mod.rs",
-            "let x = Engine::MySql;",
-            1,
-            "engine's name",
-        );
+        assert!(found.iter().any(|offence| offence.contains("sees the traits")), "{found:?}");
+        assert_one("cutover/mod.rs", "let x = Engine::MySql;", 1, "engine's name");
         assert_one(
             "source/mod.rs",
             "pub mod postgres;\nfn open() { postgres::open() }\nfn other() { postgres() }",
@@ -476,30 +357,14 @@ mod checker {
             fn f<'a>(c: &'a str) -> char { '\"' }\n\
             #[cfg(test)]\nmod tests { use tokio::test; fn g() { std::fs::read(\"x\"); } }\n";
         assert_eq!(found("transform/mod.rs", text), Vec::<String>::new());
-        assert_one(
-            "transform/mod.rs",
-            &format!("{text}use tokio::test;"),
-            7,
-            "tokio",
-        );
+        assert_one("transform/mod.rs", &format!("{text}use tokio::test;"), 7, "tokio");
     }
 
     #[test]
     fn given_long_files_strangers_and_changeable_statics_when_checked_then_they_are_named() {
         assert_one("transform/mod.rs", &"\n".repeat(701), 701, "701 lines");
         assert_one("helpers.rs", "", 1, "no layer");
-        assert_one(
-            "http/mod.rs",
-            "static COUNT: AtomicU64 = AtomicU64::new(0);",
-            1,
-            "global state",
-        );
-        assert!(
-            found(
-                "http/mod.rs",
-                "static TABLE: [u8; 2] = [1, 2]; fn f(x: &'static str) {}"
-            )
-            .is_empty()
-        );
+        assert_one("http/mod.rs", "static COUNT: AtomicU64 = AtomicU64::new(0);", 1, "global state");
+        assert!(found("http/mod.rs", "static TABLE: [u8; 2] = [1, 2]; fn f(x: &'static str) {}").is_empty());
     }
 }

@@ -157,8 +157,11 @@ fn any_message() -> impl Strategy<Value = Message> {
     let column = (any::<bool>(), any_name(), any::<u32>(), any::<i32>())
         .prop_map(|(key, name, type_oid, type_modifier)| RelationColumn { key, name, type_oid, type_modifier });
     prop_oneof![
-        (any::<u64>(), any_time(), any::<u32>())
-            .prop_map(|(lsn, committed_at, xid)| Message::Begin { final_lsn: Lsn(lsn), committed_at, xid }),
+        (any::<u64>(), any_time(), any::<u32>()).prop_map(|(lsn, committed_at, xid)| Message::Begin {
+            final_lsn: Lsn(lsn),
+            committed_at,
+            xid
+        }),
         (any::<u64>(), any::<u64>(), any_time()).prop_map(|(start, end, committed_at)| Message::Commit {
             commit_lsn: Lsn(start),
             end_lsn: Lsn(end),
@@ -176,11 +179,15 @@ fn any_message() -> impl Strategy<Value = Message> {
         ),
         (any::<u32>(), any_name(), any_name()).prop_map(|(oid, schema, name)| Message::Type { oid, schema, name }),
         (any::<u32>(), any_row()).prop_map(|(relation, new)| Message::Insert { relation, new }),
-        (any::<u32>(), prop::option::of(any_row()), any_row())
-            .prop_map(|(relation, old, new)| Message::Update { relation, old, new }),
+        (any::<u32>(), prop::option::of(any_row()), any_row()).prop_map(|(relation, old, new)| Message::Update {
+            relation,
+            old,
+            new
+        }),
         (any::<u32>(), any_row()).prop_map(|(relation, old)| Message::Delete { relation, old }),
-        (prop::collection::vec(any::<u32>(), 0..8), any::<bool>(), any::<bool>())
-            .prop_map(|(relations, cascade, restart_identity)| Message::Truncate { relations, cascade, restart_identity }),
+        (prop::collection::vec(any::<u32>(), 0..8), any::<bool>(), any::<bool>()).prop_map(
+            |(relations, cascade, restart_identity)| Message::Truncate { relations, cascade, restart_identity }
+        ),
         (any::<bool>(), any::<u64>(), any_name(), prop::collection::vec(any::<u8>(), 0..60)).prop_map(
             |(transactional, lsn, prefix, content)| Message::Logical {
                 transactional,

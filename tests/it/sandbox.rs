@@ -8,10 +8,7 @@ use switchyard::sandbox::{self, PgServer, Proxy, StopMode};
 
 fn start() -> PgServer {
     let install = sandbox::find_postgres(None).unwrap();
-    PgServer::builder(&install)
-        .setting("fsync", "off")
-        .start()
-        .unwrap()
+    PgServer::builder(&install).setting("fsync", "off").start().unwrap()
 }
 
 /// Sends an SSLRequest and reads the server's one-byte answer: the shortest exchange there is.
@@ -43,10 +40,7 @@ fn given_a_server_when_it_restarts_then_port_and_data_stay() {
     assert_eq!(server.pid(), None);
     assert!(server.psql("select 1").is_err());
     server.start_again().unwrap();
-    assert_eq!(
-        server.psql("select a from t; show wal_level").unwrap(),
-        "1\nlogical"
-    );
+    assert_eq!(server.psql("select a from t; show wal_level").unwrap(), "1\nlogical");
 }
 
 #[test]
@@ -89,11 +83,7 @@ fn given_a_password_server_when_the_password_is_wrong_then_it_refuses() {
     assert!(psql(right.clone()).status.success());
     let verified = right.replace("127.0.0.1", "localhost") + "?sslmode=verify-full";
     let answer = psql(verified);
-    assert!(
-        answer.status.success(),
-        "{}",
-        String::from_utf8_lossy(&answer.stderr)
-    );
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
     let wrong_name = psql(right + "?sslmode=verify-full");
     assert!(!wrong_name.status.success());
     let wrong_password = psql(server.url_as("postgres", "p@ss/word", "postgres"));
@@ -117,15 +107,8 @@ fn given_a_paused_server_when_continued_then_it_answers_again() {
 fn given_a_standby_and_a_backup_when_used_then_they_hold_what_they_should() {
     let mut server = start();
     server.psql("create table t as select 1 as a").unwrap();
-    let replica = server
-        .base_backup(&[("max_standby_streaming_delay", "1s")])
-        .unwrap();
-    assert_eq!(
-        replica
-            .psql("select pg_is_in_recovery(), a from t")
-            .unwrap(),
-        "t|1"
-    );
+    let replica = server.base_backup(&[("max_standby_streaming_delay", "1s")]).unwrap();
+    assert_eq!(replica.psql("select pg_is_in_recovery(), a from t").unwrap(), "t|1");
     server.psql("insert into t values (2)").unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while replica.psql("select count(*) from t").unwrap() != "2" {
@@ -148,16 +131,11 @@ fn given_a_proxy_when_the_network_misbehaves_then_clients_see_it() {
     assert_eq!(answers(&mut stream).unwrap(), b'N');
 
     proxy.stall(true);
-    assert_eq!(
-        answers(&mut stream).unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(answers(&mut stream).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     proxy.stall(false);
     // The bytes that were under way arrive: a second SSLRequest is a protocol error to the server.
     let mut rest = Vec::new();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.read_to_end(&mut rest).unwrap();
 
     let mut stream = connect().unwrap();
@@ -167,44 +145,28 @@ fn given_a_proxy_when_the_network_misbehaves_then_clients_see_it() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 
     proxy.refuse(true).unwrap();
-    assert_eq!(
-        connect().unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionRefused
-    );
+    assert_eq!(connect().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     proxy.refuse(false).unwrap();
     answers(&mut connect().unwrap()).unwrap();
 
     proxy.slow(Some(40));
     let start = Instant::now();
     answers(&mut connect().unwrap()).unwrap();
-    assert!(
-        start.elapsed() > Duration::from_millis(100),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() > Duration::from_millis(100), "{:?}", start.elapsed());
 }
 
 /// `make servers` puts 17 and 18 beside the packaged version; a machine without them fails here.
 #[test]
 fn soak_given_every_version_when_started_then_each_serves_and_is_replicated() {
     let installs = sandbox::all_postgres();
-    let majors: Vec<u32> = installs
-        .iter()
-        .map(|install| install.version_major)
-        .collect();
+    let majors: Vec<u32> = installs.iter().map(|install| install.version_major).collect();
     for needed in [17, 18] {
-        assert!(
-            majors.contains(&needed),
-            "found only {majors:?}; run `scripts/servers.sh matrix`"
-        );
+        assert!(majors.contains(&needed), "found only {majors:?}; run `scripts/servers.sh matrix`");
     }
     for install in installs {
         let mut server = PgServer::builder(&install).tls(true).start().unwrap();
         let number = server.psql("show server_version_num").unwrap();
-        assert_eq!(
-            number.parse::<u32>().unwrap() / 10_000,
-            install.version_major
-        );
+        assert_eq!(number.parse::<u32>().unwrap() / 10_000, install.version_major);
         server.kill9();
         server.start_again().unwrap();
         let replica = server.base_backup(&[]).unwrap();

@@ -250,7 +250,8 @@ async fn given_a_slot_with_its_snapshot_when_others_import_it_then_they_see_that
 #[tokio::test]
 async fn given_all_kinds_of_changes_when_streamed_then_events_say_what_happened_in_order() {
     let server = server(&[]);
-    let setup = "create table t (id int primary key, \"Größe\" text, big text); alter table t alter big set storage external;
+    let setup =
+        "create table t (id int primary key, \"Größe\" text, big text); alter table t alter big set storage external;
          create table f (a int, b text); alter table f replica identity full;";
     server.psql(setup).unwrap();
     let from = slot(&server, "s").await;
@@ -296,7 +297,8 @@ async fn given_all_kinds_of_changes_when_streamed_then_events_say_what_happened_
     assert_eq!(texts(c[6].old.as_ref().unwrap()), [t("1"), t("x")]);
     assert_eq!(texts(c[7].old.as_ref().unwrap()), [t("1"), t("y")]);
     assert_eq!(texts(c[8].new.as_ref().unwrap()), [t("2"), t("z"), t("5")]);
-    let Some(Event::Truncate { tables, restart_identity: true }) = events.iter().find(|e| matches!(e, Event::Truncate { .. }))
+    let Some(Event::Truncate { tables, restart_identity: true }) =
+        events.iter().find(|e| matches!(e, Event::Truncate { .. }))
     else {
         panic!("no truncate")
     };
@@ -378,7 +380,8 @@ async fn given_a_dead_or_half_open_connection_when_streaming_then_it_is_an_error
     let e = running.task.await.unwrap().unwrap_err();
     assert_eq!(e.class(), Class::Retry, "{e}");
 
-    let mut stream = ReplicationStream::connect(&info(&url), "source").await.unwrap().silence_limit(Duration::from_secs(2));
+    let mut stream =
+        ReplicationStream::connect(&info(&url), "source").await.unwrap().silence_limit(Duration::from_secs(2));
     stream.start("s", from, "odd \"pub's").await.unwrap();
     proxy.stall(true);
     let (out, _events) = queue::channel(1 << 20);

@@ -97,6 +97,15 @@ pub async fn tables(client: &Client, selection: &Selection, ids: &TableIds) -> R
     Ok(read(client, selection, ids).await?.tables.into_iter().map(|d| d.table).collect())
 }
 
+/// The server's major version.
+pub async fn server_major(client: &Client) -> Result<u32> {
+    let row = client
+        .query_one("SELECT pg_catalog.current_setting('server_version_num')::int / 10000", &[])
+        .await
+        .map_err(|e| wrap("asking the source for its version", &e))?;
+    Ok(row.get::<_, i32>(0) as u32)
+}
+
 /// One table as it is now, whether selected or not; `None` if it does not exist.
 pub async fn table(client: &Client, wanted: Wanted<'_>, ids: &TableIds) -> Result<Option<Described>> {
     let relations = relations(client).await?;
@@ -312,9 +321,11 @@ async fn describe(client: &Client, world: &World, chosen: &[u32], ids: &TableIds
             // The key's own index, and on partitions its copies, are the only ones that do not count.
             let has_secondary_unique = own.iter().any(|i| key_index.as_ref().is_none_or(|k| k.name != i.name))
                 || leaves.iter().filter(|l| l.oid != r.oid).any(|l| {
-                    indexes.get(&l.oid).unwrap_or(&none).iter().any(|i| {
-                        !(i.plain && key_names.as_ref().is_some_and(|k| i.columns.iter().eq(k.iter())))
-                    })
+                    indexes
+                        .get(&l.oid)
+                        .unwrap_or(&none)
+                        .iter()
+                        .any(|i| !(i.plain && key_names.as_ref().is_some_and(|k| i.columns.iter().eq(k.iter()))))
                 });
             let leaves: Vec<Leaf> = leaves
                 .into_iter()
@@ -335,6 +346,7 @@ async fn describe(client: &Client, world: &World, chosen: &[u32], ids: &TableIds
                 identity,
                 full_old_rows: r.replident == 'f',
                 has_secondary_unique,
+                partitioned: r.kind == 'p',
                 estimated_rows: leaves.iter().map(|l| l.rows).sum(),
                 bytes: leaves.iter().map(|l| l.bytes).sum(),
             };
@@ -351,7 +363,11 @@ async fn describe(client: &Client, world: &World, chosen: &[u32], ids: &TableIds
 }
 
 /// What finds a row of the relation again, and the index that says so; or why nothing does and what helps.
-fn identity(r: &Relation, indexes: &[Index], sent: &[Column]) -> Result<(RowIdentity, Option<Index>), (String, String)> {
+fn identity(
+    r: &Relation,
+    indexes: &[Index],
+    sent: &[Column],
+) -> Result<(RowIdentity, Option<Index>), (String, String)> {
     let places = |i: &Index| -> Option<Vec<usize>> {
         i.columns.iter().map(|name| sent.iter().position(|c| c.name == *name)).collect()
     };
@@ -363,11 +379,7 @@ fn identity(r: &Relation, indexes: &[Index], sent: &[Column]) -> Result<(RowIden
             .min_by_key(|i| (!i.primary, i.columns.len(), i.name.clone()))
     };
     let help = || match candidates() {
-        Some(i) => format!(
-            "ALTER TABLE {} REPLICA IDENTITY USING INDEX {}",
-            r.name,
-            crate::schema::Ident(&i.name)
-        ),
+        Some(i) => format!("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}", r.name, crate::schema::Ident(&i.name)),
         None => full.clone(),
     };
     let by = |i: &Index| match places(i) {
@@ -381,7 +393,10 @@ fn identity(r: &Relation, indexes: &[Index], sent: &[Column]) -> Result<(RowIden
         'd' => match indexes.iter().find(|i| i.primary) {
             Some(i) if i.immediate && i.plain => by(i),
             Some(_) => Err((
-                format!("the primary key of {} is deferrable (or not valid), so it does not identify rows in the log", r.name),
+                format!(
+                    "the primary key of {} is deferrable (or not valid), so it does not identify rows in the log",
+                    r.name
+                ),
                 help(),
             )),
             None => Err((format!("{} has no primary key", r.name), help())),

@@ -53,8 +53,7 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 async fn ask(program: PathBuf) -> Option<PgDump> {
-    let answer =
-        Command::new(&program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output().await.ok()?;
+    let answer = Command::new(&program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output().await.ok()?;
     let text = String::from_utf8(answer.stdout).ok()?;
     // pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
     let version = text.split(") ").nth(1)?.split_whitespace().next()?.to_owned();
@@ -104,7 +103,8 @@ pub async fn dump(
             Error::fatal(e)
         });
     }
-    let text = String::from_utf8(answer.stdout).map_err(|_| Error::fatal(format!("{doing}: its output is not UTF-8")))?;
+    let text =
+        String::from_utf8(answer.stdout).map_err(|_| Error::fatal(format!("{doing}: its output is not UTF-8")))?;
     Ok(dump_text::parse(&text, Wanted { tables, everything }, &format!("pg_dump {}", pg_dump.version)))
 }
 

@@ -1,7 +1,11 @@
 //! PostgreSQL as a source: a logical slot with its exported snapshot, pgoutput, COPY.
 
 pub mod catalog;
+pub mod check;
 pub mod copytext;
+pub mod ddl;
+pub mod dump;
+mod dump_text;
 pub mod pgoutput;
 pub mod replication;
 pub mod resolve;
@@ -28,7 +32,9 @@ use crate::pgwire::errors::wrap;
 use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::position::{Lsn, Position};
 use crate::schema::{SchemaScript, ServerInfo, Table};
-use crate::source::{LogHealth, LogIdentity, SnapshotSession, Source, SourceOptions, queue};
+use crate::source::{
+    DatabaseIdentity, LogHealth, LogIdentity, SnapshotSession, Source, SourceFacts, SourceOptions, queue,
+};
 use crate::transform::select::Selection;
 use crate::value::{Datum, Row, RowBuilder};
 
@@ -38,6 +44,7 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(20);
 /// A PostgreSQL database that is copied from and followed.
 pub struct PostgresSource {
     info: ConnInfo,
+    migration: String,
     names: slot::Names,
     selection: Selection,
     ids: Arc<TableIds>,
@@ -50,6 +57,7 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(PostgresSource {
         info: ConnInfo::parse("source.url", &options.url)?,
         names: slot::Names::of(&options.name),
+        migration: options.name,
         selection: options.selection,
         ids: Arc::new(TableIds::default()),
         control: Mutex::new(None),
@@ -93,7 +101,28 @@ impl Source for PostgresSource {
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        check::check(&*self.control().await?, &self.info, &self.names, &self.selection, &self.ids).await
+        check::check(&*self.control().await?, &self.info, &self.migration, &self.selection, &self.ids).await
+    }
+
+    async fn facts(&self) -> Result<SourceFacts> {
+        let client = self.control().await?;
+        let row = client
+            .query_one(
+                "SELECT s.system_identifier::text, d.datname::text, pg_catalog.pg_encoding_to_char(d.encoding)::text, \
+                 ARRAY(SELECT extname::text FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql' ORDER BY 1) \
+                 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d \
+                 WHERE d.datname = pg_catalog.current_database()",
+                &[],
+            )
+            .await
+            .map_err(|e| wrap("asking the source who it is", &e))?;
+        let id: String = row.get(0);
+        Ok(SourceFacts {
+            identity: Some(DatabaseIdentity { system_identifier: id.clone(), database: row.get(1) }),
+            encoding: Some(row.get(2)),
+            server_id: Some(id),
+            extensions: row.get(3),
+        })
     }
 
     async fn tables(&self) -> Result<Vec<Arc<Table>>> {
@@ -101,7 +130,13 @@ impl Source for PostgresSource {
     }
 
     async fn schema_script(&self, tables: &[Arc<Table>], snapshot: Option<&str>) -> Result<SchemaScript> {
-        dump::script(&*self.control().await?, &self.info, &self.selection, tables, snapshot).await
+        let client = self.control().await?;
+        let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
+        let major = catalog::server_major(&client).await?;
+        match dump::find(major).await {
+            Some(program) => dump::dump(&program, &self.info, snapshot, &names, self.selection.is_everything()).await,
+            None => Err(Error::fatal(format!("no pg_dump of version {major} or newer is on this machine"))),
+        }
     }
 
     async fn begin(&self, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {

@@ -242,7 +242,10 @@ impl<'r> Translator<'r> {
         let known = self.known(relation)?;
         let fits = |row: &Option<Row>| row.as_ref().is_none_or(|r| r.len() == known.columns);
         if !fits(&old) || !fits(&new) {
-            return Err(Error::fatal(format!("a row of {} has another number of columns than the table", known.table.name)));
+            return Err(Error::fatal(format!(
+                "a row of {} has another number of columns than the table",
+                known.table.name
+            )));
         }
         parcel.push(Event::Change(Change { table: known.id, op, old, new }));
         Ok(None)

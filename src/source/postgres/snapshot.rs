@@ -66,7 +66,9 @@ impl PgSnapshot {
         for part in tables.chunks(500) {
             let names: Vec<_> = part
                 .iter()
-                .map(|d| if d.partitioned { qualified(&d.table.name) } else { format!("ONLY {}", qualified(&d.table.name)) })
+                .map(|d| {
+                    if d.partitioned { qualified(&d.table.name) } else { format!("ONLY {}", qualified(&d.table.name)) }
+                })
                 .collect();
             leader
                 .batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")))
@@ -88,7 +90,9 @@ impl PgSnapshot {
             .await
             .map_err(|e| wrap(doing, &e))?;
         if !moved.is_empty() || seen.get::<_, i64>(0) != oids.len() as i64 {
-            return Err(Error::retry("a table of the source was rewritten or emptied while its snapshot was being opened"));
+            return Err(Error::retry(
+                "a table of the source was rewritten or emptied while its snapshot was being opened",
+            ));
         }
         let block_size: i32 = leader
             .query_one("SELECT pg_catalog.current_setting('block_size')::int", &[])

@@ -188,7 +188,8 @@ impl PgApplier {
         }
         self.call(calls).await?;
         for (statement, p, table, rows) in searched {
-            let found = self.client.query(&statement, &refs(&p)).await.map_err(|e| apply_error(&table, "updating", &e))?;
+            let found =
+                self.client.query(&statement, &refs(&p)).await.map_err(|e| apply_error(&table, "updating", &e))?;
             let mut hit = vec![false; rows.len()];
             for r in found {
                 let n: i64 = r.get(0);
@@ -332,7 +333,10 @@ impl PgApplier {
                 let sent: Vec<usize> = (0..new.len()).filter(|&i| new.get(i) != Datum::Unsent).collect();
                 if !keyed {
                     let Some(old) = old else {
-                        return Err(Error::fatal(format!("{}: the log holds an update without its old row", table.name)));
+                        return Err(Error::fatal(format!(
+                            "{}: the log holds an update without its old row",
+                            table.name
+                        )));
                     };
                     let (sql, types) = st::update_whole_row(table, &sent);
                     let mut p = scalars(table, old, 0..table.columns.len())?;
@@ -421,8 +425,7 @@ impl PgApplier {
     async fn finish_batch(&mut self, end: &BatchEnd) -> Result<()> {
         let sql = "UPDATE switchyard.checkpoint SET position = $3, committed_at = coalesce($4, committed_at), \
                    consistent_at = coalesce($5, consistent_at), updated_at = now() WHERE name = $1 AND epoch = $2";
-        let statement =
-            self.prepare(sql, &[Type::TEXT, Type::INT8, Type::TEXT, Type::INT8, Type::TEXT]).await?;
+        let statement = self.prepare(sql, &[Type::TEXT, Type::INT8, Type::TEXT, Type::INT8, Type::TEXT]).await?;
         let (position, consistent) = (end.position.to_string(), end.consistent_at.as_ref().map(|p| p.to_string()));
         let n = self
             .client

@@ -17,7 +17,7 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, a.attname:
        a.attnotnull OR COALESCE(b.notnull, false), a.attidentity::text, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        (SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname)
         FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
-        WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation)
+        WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation), c.relkind = 'p'
 FROM pg_catalog.unnest($1::text[], $2::text[]) AS w (s, r)
 JOIN pg_catalog.pg_namespace n ON n.nspname = w.s
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.r AND c.relkind IN ('r', 'p')
@@ -73,6 +73,7 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             identity: RowIdentity::None,
             full_old_rows: r.get::<_, String>(3) == "f",
             has_secondary_unique: false,
+            partitioned: r.get::<_, bool>(14),
             estimated_rows: 0,
             bytes: 0,
         });
@@ -167,7 +168,6 @@ pub async fn require(client: &Client, expected: &[Arc<Table>]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::fatal(format!("the target is not ready to be copied into: {}", missing.join("; "))).hint(
-        "create what is missing, set target.create_schema = true, or leave the tables out with tables.exclude",
-    ))
+    Err(Error::fatal(format!("the target is not ready to be copied into: {}", missing.join("; ")))
+        .hint("create what is missing, set target.create_schema = true, or leave the tables out with tables.exclude"))
 }

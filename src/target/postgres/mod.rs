@@ -23,6 +23,7 @@ use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::source::SourceFacts;
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
 
 /// Connections that make one table's indexes side by side.
@@ -94,8 +95,8 @@ impl Target for PostgresTarget {
     async fn server(&self) -> Result<ServerInfo> {
         control::server(&*self.control().await?, &self.info).await
     }
-    async fn check(&self, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>> {
-        check::check(&*self.control().await?, &self.name, tables, fresh, self.create_schema).await
+    async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>> {
+        check::check(&*self.control().await?, &self.name, self.create_schema, source, tables, fresh).await
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await

@@ -259,9 +259,7 @@ pub fn update_whole_row(table: &Table, sent: &[usize]) -> (String, Vec<Type>) {
     let set: Vec<_> = sent
         .iter()
         .enumerate()
-        .map(|(i, &c)| {
-            format!("{} = {}", quoted(&table.columns[c].name), cast(table, c, &format!("${}", n + 1 + i)))
-        })
+        .map(|(i, &c)| format!("{} = {}", quoted(&table.columns[c].name), cast(table, c, &format!("${}", n + 1 + i))))
         .collect();
     let mut types: Vec<Type> = table.columns.iter().map(|c| wire(c.kind).element()).collect();
     types.extend(sent.iter().map(|&c| wire(table.columns[c].kind).element()));
@@ -297,7 +295,11 @@ pub struct Param {
 }
 
 impl ToSql for Param {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match &self.bytes {
             None => Ok(IsNull::Yes),
             Some(b) => {

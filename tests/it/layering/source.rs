@@ -8,8 +8,7 @@ pub struct Token {
 
 impl Token {
     fn is_word(&self) -> bool {
-        self.text
-            .starts_with(|c: char| c.is_alphabetic() || c == '_')
+        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
     }
 }
 
@@ -63,9 +62,7 @@ pub fn lex(text: &str) -> Vec<Token> {
             let text: String = chars[start..index].iter().collect();
             let hashes = chars[index..].iter().take_while(|&&c| c == '#').count();
             if matches!(text.as_str(), "r" | "br" | "cr") && at(index + hashes) == '"' {
-                let close: String = std::iter::once('"')
-                    .chain(std::iter::repeat_n('#', hashes))
-                    .collect();
+                let close: String = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
                 let close: Vec<char> = close.chars().collect();
                 index += hashes + 1;
                 while index < chars.len() && !chars[index..].starts_with(&close) {
@@ -77,17 +74,11 @@ pub fn lex(text: &str) -> Vec<Token> {
             }
         } else if c == ':' && at(index + 1) == ':' {
             index += 2;
-            tokens.push(Token {
-                text: "::".into(),
-                line,
-            });
+            tokens.push(Token { text: "::".into(), line });
         } else {
             index += 1;
             if !c.is_whitespace() {
-                tokens.push(Token {
-                    text: c.into(),
-                    line,
-                });
+                tokens.push(Token { text: c.into(), line });
             }
         }
         let end = index.min(chars.len());
@@ -105,11 +96,7 @@ fn string_end(chars: &[char], start: usize) -> usize {
 }
 
 pub fn says(tokens: &[Token], at: usize, expected: &[&str]) -> bool {
-    expected.iter().enumerate().all(|(offset, text)| {
-        tokens
-            .get(at + offset)
-            .is_some_and(|token| token.text == *text)
-    })
+    expected.iter().enumerate().all(|(offset, text)| tokens.get(at + offset).is_some_and(|token| token.text == *text))
 }
 
 /// Leaves out every item under `#[cfg(test)]`.
@@ -152,9 +139,7 @@ pub fn item_end(tokens: &[Token], mut index: usize) -> usize {
 pub fn paths(tokens: &[Token]) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
-        let before = index
-            .checked_sub(1)
-            .map_or("", |before| tokens[before].text.as_str());
+        let before = index.checked_sub(1).map_or("", |before| tokens[before].text.as_str());
         let continues = matches!(before, "::" | "." | "{" | ",") && inside_use(tokens, index);
         if token.is_word() && token.text != "use" && before != "::" && before != "." && !continues {
             let leads = says(tokens, index + 1, &["::"]) || before == "use";
@@ -173,20 +158,14 @@ fn inside_use(tokens: &[Token], index: usize) -> bool {
         .rev()
         .take_while(|token| token.text != ";")
         .scan(true, |path_so_far, token| {
-            *path_so_far =
-                token.is_word() || matches!(token.text.as_str(), "::" | "{" | "}" | "," | "*");
+            *path_so_far = token.is_word() || matches!(token.text.as_str(), "::" | "{" | "}" | "," | "*");
             path_so_far.then_some(token)
         })
         .any(|token| token.text == "use")
 }
 
 /// Follows the path at `index`, into groups; returns the index after it.
-fn spread(
-    tokens: &[Token],
-    mut index: usize,
-    mut path: String,
-    found: &mut Vec<(String, usize)>,
-) -> usize {
+fn spread(tokens: &[Token], mut index: usize, mut path: String, found: &mut Vec<(String, usize)>) -> usize {
     let line = tokens.get(index).map_or(0, |token| token.line);
     while let Some(token) = tokens.get(index) {
         if token.text == "{" && !path.is_empty() {
