@@ -368,7 +368,11 @@ pub async fn save(client: &Client, name: &str, checkpoint: &Checkpoint) -> Resul
     // Statements of one query message are one transaction; there is nothing to roll back if this future is dropped.
     let sql = format!("SET LOCAL synchronous_commit = on; {}", save_sql(name, checkpoint)?);
     let answers = client.simple_query(&sql).await.map_err(|e| wrap("saving the checkpoint", &e))?;
-    match answers.iter().filter_map(|m| if let SimpleQueryMessage::CommandComplete(n) = m { Some(*n) } else { None }).last() {
+    match answers
+        .iter()
+        .filter_map(|m| if let SimpleQueryMessage::CommandComplete(n) = m { Some(*n) } else { None })
+        .last()
+    {
         Some(1) => Ok(()),
         _ => Err(fenced(name, checkpoint.epoch)),
     }
@@ -470,7 +474,9 @@ pub async fn mark_indexed(client: &Client, name: &str, epoch: i64, table: &Table
         return Ok(());
     }
     match checkpoint(client, name).await? {
-        Some(c) if c.epoch == epoch => Err(Error::fatal(format!("no copy of {table} is planned in migration {name:?}"))),
+        Some(c) if c.epoch == epoch => {
+            Err(Error::fatal(format!("no copy of {table} is planned in migration {name:?}")))
+        }
         _ => Err(fenced(name, epoch)),
     }
 }
@@ -527,4 +533,3 @@ pub async fn forget(client: &mut Client, name: &str) -> Result<Vec<String>> {
     }
     Ok(said)
 }
-

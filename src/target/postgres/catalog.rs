@@ -167,7 +167,6 @@ pub async fn require(client: &Client, expected: &[Arc<Table>]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::fatal(format!("the target is not ready to be copied into: {}", missing.join("; "))).hint(
-        "create what is missing, set target.create_schema = true, or leave the tables out with tables.exclude",
-    ))
+    Err(Error::fatal(format!("the target is not ready to be copied into: {}", missing.join("; ")))
+        .hint("create what is missing, set target.create_schema = true, or leave the tables out with tables.exclude"))
 }

@@ -41,7 +41,10 @@ pub struct SourceFacts {
 /// The identity of the database that `client` is connected to; works on a source as well.
 pub async fn identity(client: &Client) -> Result<DatabaseIdentity> {
     let r = client
-        .query_one("SELECT system_identifier::text, pg_catalog.current_database()::text FROM pg_catalog.pg_control_system()", &[])
+        .query_one(
+            "SELECT system_identifier::text, pg_catalog.current_database()::text FROM pg_catalog.pg_control_system()",
+            &[],
+        )
         .await
         .map_err(|e| wrap("asking a server for its identity", &e))?;
     Ok(DatabaseIdentity { system_identifier: r.get(0), database: r.get(1) })
@@ -100,16 +103,25 @@ async fn server(client: &Client, source: &SourceFacts, found: &mut Vec<Finding>)
     let (number, version): (i32, String) = (r.get(0), r.get(1));
     let database: String = r.get(5);
     if number < OLDEST {
-        found.push(problem("version", format!("the target runs PostgreSQL {version}")).fix("use PostgreSQL 14 or newer"));
+        found.push(
+            problem("version", format!("the target runs PostgreSQL {version}")).fix("use PostgreSQL 14 or newer"),
+        );
     } else {
         found.push(ok("version", format!("PostgreSQL {version}")));
     }
     if r.get::<_, bool>(2) {
-        found.push(problem("read_only", "the target is a standby (in recovery): nothing can be written there").fix("use its primary's address"));
+        found.push(
+            problem("read_only", "the target is a standby (in recovery): nothing can be written there")
+                .fix("use its primary's address"),
+        );
     } else if r.get::<_, bool>(3) {
         found.push(
-            problem("read_only", "default_transaction_read_only is on for this role or database on the target")
-                .fix(format!("ALTER DATABASE {} RESET default_transaction_read_only; (or the same for the role)", ident(&database))),
+            problem("read_only", "default_transaction_read_only is on for this role or database on the target").fix(
+                format!(
+                    "ALTER DATABASE {} RESET default_transaction_read_only; (or the same for the role)",
+                    ident(&database)
+                ),
+            ),
         );
     }
     let encoding: String = r.get(4);
@@ -118,16 +130,24 @@ async fn server(client: &Client, source: &SourceFacts, found: &mut Vec<Finding>)
             found.push(remark("encoding", format!("text is converted from {theirs} to UTF8")));
         } else {
             found.push(
-                problem("encoding", format!("the target's encoding is {encoding}, the source's is {theirs}: not every text can be stored"))
-                    .fix("CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and use that one"),
+                problem(
+                    "encoding",
+                    format!(
+                        "the target's encoding is {encoding}, the source's is {theirs}: not every text can be stored"
+                    ),
+                )
+                .fix("CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and use that one"),
             );
         }
     }
     let headroom: i64 = r.get(7);
     if headroom < SESSIONS {
         found.push(
-            problem("max_connections", format!("only {headroom} connections are free on the target; at least {SESSIONS} are needed"))
-                .fix("raise max_connections and restart the target, or close sessions there"),
+            problem(
+                "max_connections",
+                format!("only {headroom} connections are free on the target; at least {SESSIONS} are needed"),
+            )
+            .fix("raise max_connections and restart the target, or close sessions there"),
         );
     }
     if !r.get::<_, bool>(8) || !r.get::<_, bool>(10) {
@@ -137,12 +157,21 @@ async fn server(client: &Client, source: &SourceFacts, found: &mut Vec<Finding>)
         );
     }
     if r.get::<_, String>(9) == "off" {
-        found.push(remark("synchronous_commit", "synchronous_commit is off on the target; checkpoints are committed synchronously all the same"));
+        found.push(remark(
+            "synchronous_commit",
+            "synchronous_commit is off on the target; checkpoints are committed synchronously all the same",
+        ));
     }
     if let Some(theirs) = &source.identity {
         let ours = identity(client).await?;
         if ours == *theirs {
-            found.push(problem("same_database", format!("source and target are the same database ({database} of the same server)")).fix("use another database in target.url"));
+            found.push(
+                problem(
+                    "same_database",
+                    format!("source and target are the same database ({database} of the same server)"),
+                )
+                .fix("use another database in target.url"),
+            );
         } else if ours.system_identifier == theirs.system_identifier {
             found.push(remark("same_server", "source and target are databases of the same server, or of copies of it"));
         }
@@ -150,7 +179,12 @@ async fn server(client: &Client, source: &SourceFacts, found: &mut Vec<Finding>)
     Ok(())
 }
 
-async fn privileges(client: &Client, create_schema: bool, tables: &[Arc<Table>], found: &mut Vec<Finding>) -> Result<()> {
+async fn privileges(
+    client: &Client,
+    create_schema: bool,
+    tables: &[Arc<Table>],
+    found: &mut Vec<Finding>,
+) -> Result<()> {
     let doing = "looking at privileges on the target";
     let mut schemas: Vec<&str> = tables.iter().map(|t| t.name.schema.as_str()).collect();
     schemas.sort_unstable();
@@ -182,20 +216,29 @@ async fn privileges(client: &Client, create_schema: bool, tables: &[Arc<Table>],
         match (create, usage) {
             (None, _) => need_create |= create_schema,
             (Some(c), Some(u)) if (create_schema && !c) || !u => found.push(
-                problem("schema_privilege", format!("role {user} may not create tables in schema {} on the target", ident(&schema)))
-                    .fix(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", ident(&schema), ident(&user))),
+                problem(
+                    "schema_privilege",
+                    format!("role {user} may not create tables in schema {} on the target", ident(&schema)),
+                )
+                .fix(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", ident(&schema), ident(&user))),
             ),
             _ => {}
         }
     }
     if need_create && !may_create {
         found.push(
-            problem("database_privilege", format!("role {user} may not create schemas in database {database} on the target"))
-                .fix(format!("GRANT CREATE ON DATABASE {} TO {};", ident(&database), ident(&user))),
+            problem(
+                "database_privilege",
+                format!("role {user} may not create schemas in database {database} on the target"),
+            )
+            .fix(format!("GRANT CREATE ON DATABASE {} TO {};", ident(&database), ident(&user))),
         );
     }
     if quiesce::replication_role_allowed(client).await? {
-        found.push(ok("session_replication_role", "may be set: triggers and foreign keys stay in place and do not fire while changes are applied"));
+        found.push(ok(
+            "session_replication_role",
+            "may be set: triggers and foreign keys stay in place and do not fire while changes are applied",
+        ));
     } else {
         found.push(
             remark(
@@ -220,7 +263,8 @@ async fn existing(
     if !create_schema {
         for m in catalog::missing(client, tables).await? {
             found.push(
-                problem("missing_table", format!("{m} on the target")).fix("create it there, or set target.create_schema = true"),
+                problem("missing_table", format!("{m} on the target"))
+                    .fix("create it there, or set target.create_schema = true"),
             );
         }
     }
@@ -241,8 +285,16 @@ async fn existing(
         let t = &have.name;
         if owned.get::<_, Option<bool>>(0) == Some(false) {
             found.push(
-                problem("owner", format!("table {t} on the target belongs to another role: its triggers and indexes cannot be managed"))
-                    .fix(format!("ALTER TABLE {} OWNER TO CURRENT_USER; as a superuser, naming the role of target.url", quoted(t))),
+                problem(
+                    "owner",
+                    format!(
+                        "table {t} on the target belongs to another role: its triggers and indexes cannot be managed"
+                    ),
+                )
+                .fix(format!(
+                    "ALTER TABLE {} OWNER TO CURRENT_USER; as a superuser, naming the role of target.url",
+                    quoted(t)
+                )),
             );
             continue;
         }
@@ -250,33 +302,62 @@ async fn existing(
             let sql = format!("SELECT EXISTS (SELECT FROM {})", quoted(t));
             match client.query_one(&sql, &[]).await {
                 Ok(r) if r.get::<_, bool>(0) => {
-                    let about = if have.estimated_rows > 0 { format!("about {} rows", have.estimated_rows) } else { "not empty".into() };
+                    let about = if have.estimated_rows > 0 {
+                        format!("about {} rows", have.estimated_rows)
+                    } else {
+                        "not empty".into()
+                    };
                     found.push(problem("table_not_empty", format!("table {t} on the target holds rows already ({about})")).fix(format!(
                         "if they are not needed: TRUNCATE {}; else leave the table out with tables.exclude, or use another database",
                         quoted(t)
                     )));
                 }
                 Ok(_) => {}
-                Err(e) => found.push(problem("table_unreadable", wrap(format!("reading {t} on the target"), &e).message().to_owned())),
+                Err(e) => found.push(problem(
+                    "table_unreadable",
+                    wrap(format!("reading {t} on the target"), &e).message().to_owned(),
+                )),
             }
         }
         let known = |n: &str| want.columns.iter().chain(&want.generated).any(|c| c.name == n);
         for c in &have.columns {
             if !known(&c.name) && !c.nullable && c.default.is_none() && c.identity.is_none() {
                 found.push(
-                    problem("extra_column", format!("column {} of {t} exists only on the target, is NOT NULL and has no default", ident(&c.name)))
-                        .fix(format!("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL; or give it a default", quoted(t), ident(&c.name))),
+                    problem(
+                        "extra_column",
+                        format!(
+                            "column {} of {t} exists only on the target, is NOT NULL and has no default",
+                            ident(&c.name)
+                        ),
+                    )
+                    .fix(format!(
+                        "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL; or give it a default",
+                        quoted(t),
+                        ident(&c.name)
+                    )),
                 );
             }
         }
         for c in &want.columns {
             if have.generated.iter().any(|g| g.name == c.name) {
-                found.push(problem("generated_column", format!("column {} of {t} is generated on the target but not on the source", ident(&c.name)))
-                    .fix(format!("ALTER TABLE {} ALTER COLUMN {} DROP EXPRESSION;", quoted(t), ident(&c.name))));
+                found.push(
+                    problem(
+                        "generated_column",
+                        format!("column {} of {t} is generated on the target but not on the source", ident(&c.name)),
+                    )
+                    .fix(format!(
+                        "ALTER TABLE {} ALTER COLUMN {} DROP EXPRESSION;",
+                        quoted(t),
+                        ident(&c.name)
+                    )),
+                );
             }
         }
         if have.columns.iter().any(|c| c.identity == Some(Identity::Always)) {
-            found.push(remark("identity", format!("GENERATED ALWAYS columns of {t} are BY DEFAULT until the migration is finished")));
+            found.push(remark(
+                "identity",
+                format!("GENERATED ALWAYS columns of {t} are BY DEFAULT until the migration is finished"),
+            ));
         }
     }
     Ok(())
@@ -301,14 +382,16 @@ async fn extensions(client: &Client, wanted: &[String], found: &mut Vec<Finding>
             continue;
         }
         if !available {
-            found.push(
-                problem("extension", format!("extension {name} is not available on the target's server"))
-                    .fix("install the package that brings it there (no restart is needed), or leave out the tables that use it"),
-            );
+            found.push(problem("extension", format!("extension {name} is not available on the target's server")).fix(
+                "install the package that brings it there (no restart is needed), or leave out the tables that use it",
+            ));
         } else if !may {
             found.push(
-                problem("extension", format!("extension {name} is not created on the target, and only a superuser may create it"))
-                    .fix(format!("as a superuser, in the target database: CREATE EXTENSION {};", ident(&name))),
+                problem(
+                    "extension",
+                    format!("extension {name} is not created on the target, and only a superuser may create it"),
+                )
+                .fix(format!("as a superuser, in the target database: CREATE EXTENSION {};", ident(&name))),
             );
         }
     }
@@ -334,11 +417,17 @@ async fn books(client: &Client, name: &str, source: &SourceFacts, fresh: bool, f
         && ours != theirs
     {
         found.push(
-            problem("bookkeeping", format!("the target holds a migration {name:?} from another source (server {theirs}, ours is {ours})"))
-                .fix("give this migration another name, or finish the other one first (switchyard finish)"),
+            problem(
+                "bookkeeping",
+                format!("the target holds a migration {name:?} from another source (server {theirs}, ours is {ours})"),
+            )
+            .fix("give this migration another name, or finish the other one first (switchyard finish)"),
         );
     } else if fresh && c.position.is_some() {
-        found.push(remark("bookkeeping", format!("the target holds a checkpoint of migration {name:?}; it is gone on with")));
+        found.push(remark(
+            "bookkeeping",
+            format!("the target holds a checkpoint of migration {name:?}; it is gone on with"),
+        ));
     }
     Ok(())
 }

@@ -91,7 +91,8 @@ pub async fn create_key(info: &ConnInfo, name: &str, script: &SchemaScript, tabl
         // Partitions' own, and what attaches them, come with the rest of the table's objects.
         return maker.make_all(primary.into_iter().filter(own).collect()).await.map(drop);
     }
-    let mut unique: Vec<_> = wanted.into_iter().filter(own).filter(|o| is_unique(o) && !o.sql.contains(" WHERE ")).collect();
+    let mut unique: Vec<_> =
+        wanted.into_iter().filter(own).filter(|o| is_unique(o) && !o.sql.contains(" WHERE ")).collect();
     unique.sort_by_key(|o| !o.sql.contains("REPLICA IDENTITY USING INDEX"));
     for object in unique {
         let doing = format!("making the key {} of {table}", object.name);
@@ -113,13 +114,15 @@ pub async fn create_key(info: &ConnInfo, name: &str, script: &SchemaScript, tabl
 }
 
 fn is_unique(o: &SchemaObject) -> bool {
-    (o.kind == "CONSTRAINT" && o.sql.contains(" UNIQUE ")) || (o.kind == "INDEX" && o.sql.contains("CREATE UNIQUE INDEX"))
+    (o.kind == "CONSTRAINT" && o.sql.contains(" UNIQUE "))
+        || (o.kind == "INDEX" && o.sql.contains("CREATE UNIQUE INDEX"))
 }
 
 /// Whether replication, or what it promises, needs the object.
 fn is_essential(o: &SchemaObject) -> bool {
     match o.kind.as_str() {
-        "TABLE" | "TABLE ATTACH" | "TYPE" | "DOMAIN" | "SEQUENCE" | "SCHEMA" | "CONSTRAINT" | "DEFAULT" | "FK CONSTRAINT" => true,
+        "TABLE" | "TABLE ATTACH" | "TYPE" | "DOMAIN" | "SEQUENCE" | "SCHEMA" | "CONSTRAINT" | "DEFAULT"
+        | "FK CONSTRAINT" => true,
         "INDEX" => is_unique(o),
         _ => false,
     }
@@ -198,7 +201,8 @@ impl<'a> Maker<'a> {
             )
             .await
             .map_err(|e| wrap(format!("listing the partitions of {table} on the target"), &e))?;
-        let mut names: Vec<TableName> = rows.iter().map(|r| TableName::new(r.get::<_, String>(0), r.get::<_, String>(1))).collect();
+        let mut names: Vec<TableName> =
+            rows.iter().map(|r| TableName::new(r.get::<_, String>(0), r.get::<_, String>(1))).collect();
         names.push(table.clone());
         Ok(of_stage.filter(|o| o.table.as_ref().is_some_and(|t| names.contains(t))).collect())
     }

@@ -39,7 +39,9 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
         .await
         .map_err(|e| wrap(&doing, &e))?;
     let outcome = match &ddl.effect {
-        DdlEffect::Other => Ok(DdlOutcome::Ignored(format!("{} {} does not concern replicated rows", ddl.tag, ddl.object))),
+        DdlEffect::Other => {
+            Ok(DdlOutcome::Ignored(format!("{} {} does not concern replicated rows", ddl.tag, ddl.object)))
+        }
         DdlEffect::Dropped { table } => dropped(client, ddl, table).await,
         DdlEffect::Index { table, name, definition } => index(client, ddl, table, name, definition).await,
         DdlEffect::Table { after, missing_values, rewritten } => {
@@ -47,7 +49,9 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
         }
     };
     let end = match &outcome {
-        Ok(DdlOutcome::Applied(_) | DdlOutcome::Ignored(_)) => "SET LOCAL lock_timeout = 0; RELEASE SAVEPOINT switchyard_ddl",
+        Ok(DdlOutcome::Applied(_) | DdlOutcome::Ignored(_)) => {
+            "SET LOCAL lock_timeout = 0; RELEASE SAVEPOINT switchyard_ddl"
+        }
         _ => "ROLLBACK TO SAVEPOINT switchyard_ddl; RELEASE SAVEPOINT switchyard_ddl",
     };
     match client.batch_execute(end).await {
@@ -58,7 +62,10 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
 }
 
 fn stop(ddl: &Ddl, why: impl std::fmt::Display, way_on: impl std::fmt::Display) -> DdlOutcome {
-    DdlOutcome::Unsafe(format!("the source ran: {} -- {why}. To go on: {way_on}, then start Switchyard again", one_line(&ddl.statement)))
+    DdlOutcome::Unsafe(format!(
+        "the source ran: {} -- {why}. To go on: {way_on}, then start Switchyard again",
+        one_line(&ddl.statement)
+    ))
 }
 
 fn one_line(statement: &str) -> String {
@@ -98,9 +105,17 @@ async fn index(client: &Client, ddl: &Ddl, table: &TableName, name: &str, defini
         return Ok(if have == definition && valid {
             DdlOutcome::Applied(format!("index {name} of {table}: already so"))
         } else if have == definition {
-            stop(ddl, format!("the target has the index {name}, but it is not valid"), format!("run {drop}; {definition} on the target"))
+            stop(
+                ddl,
+                format!("the target has the index {name}, but it is not valid"),
+                format!("run {drop}; {definition} on the target"),
+            )
         } else {
-            stop(ddl, format!("the target has something else called {name}"), format!("run {drop}; {definition} on the target"))
+            stop(
+                ddl,
+                format!("the target has something else called {name}"),
+                format!("run {drop}; {definition} on the target"),
+            )
         });
     }
     match client.batch_execute(definition).await {
@@ -152,7 +167,11 @@ async fn alter(
                     Err(e) => refused(ddl, &sql, wrap(format!("creating {t} on the target"), &e)),
                 }
             }
-            Some(_) => Ok(stop(ddl, format!("{t} does not exist on the target"), format!("create it there: {}", create_statement(after)))),
+            Some(_) => Ok(stop(
+                ddl,
+                format!("{t} does not exist on the target"),
+                format!("create it there: {}", create_statement(after)),
+            )),
         };
     };
     let has_rows = if rewritten {
@@ -164,7 +183,9 @@ async fn alter(
     let steps = match plan(&ddl.statement, before, after, &have, missing, rewritten && has_rows) {
         Ok(s) => s,
         Err(why) => {
-            let way = format!("bring the table and its rows on the target to what the source has now (or leave {t} out with tables.exclude and copy it anew)");
+            let way = format!(
+                "bring the table and its rows on the target to what the source has now (or leave {t} out with tables.exclude and copy it anew)"
+            );
             return Ok(stop(ddl, why, way));
         }
     };
@@ -189,9 +210,11 @@ async fn note_identities(client: &Client, name: &str, after: &Table, before: Opt
             continue;
         }
         let doing = format!("noting the identity column {} of {}", c.name, after.name);
-        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&name, &after.name.schema, &after.name.name, &c.name];
+        let key: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+            [&name, &after.name.schema, &after.name.name, &c.name];
         let sql = if c.identity == Some(Identity::Always) {
-            let undo = format!("ALTER TABLE {} ALTER COLUMN {} SET GENERATED ALWAYS", quoted(&after.name), ident(&c.name));
+            let undo =
+                format!("ALTER TABLE {} ALTER COLUMN {} SET GENERATED ALWAYS", quoted(&after.name), ident(&c.name));
             format!(
                 "INSERT INTO switchyard.restore (name, kind, table_schema, table_name, object, statement)
                  VALUES ($1, 'identity', $2, $3, $4, {}) ON CONFLICT DO NOTHING",
@@ -285,8 +308,12 @@ pub fn plan(
                     now[i].name = n.name.clone();
                 }
                 (None, true) => steps.had.push(format!("column {} is called {}", o.name, n.name)),
-                (Some(_), true) => return Err(format!("the target has both the column {} and the column {}", o.name, n.name)),
-                (None, false) => return Err(format!("the target has neither the column {} nor the column {}", o.name, n.name)),
+                (Some(_), true) => {
+                    return Err(format!("the target has both the column {} and the column {}", o.name, n.name));
+                }
+                (None, false) => {
+                    return Err(format!("the target has neither the column {} nor the column {}", o.name, n.name));
+                }
             }
         }
         let alter = format!("ALTER TABLE {t} ALTER COLUMN {}", ident(&n.name));
@@ -300,7 +327,10 @@ pub fn plan(
         if o.type_name != n.type_name || o.collation != n.collation {
             if !widens(&o.type_name, &n.type_name) {
                 if there.type_name != n.type_name {
-                    return Err(format!("column {} changed from {} to {}, which can change values", n.name, o.type_name, n.type_name));
+                    return Err(format!(
+                        "column {} changed from {} to {}, which can change values",
+                        n.name, o.type_name, n.type_name
+                    ));
                 }
                 steps.had.push(format!("column {} is {}", n.name, n.type_name));
                 // Whoever changed the type here saw to the rows as well.
@@ -340,7 +370,10 @@ pub fn plan(
     for (n, is_generated) in new.iter().filter(|(n, _)| !old.iter().any(|(o, _)| o.number == n.number)) {
         if let Some(c) = now.iter().find(|c| c.name == n.name) {
             if c.type_name != n.type_name {
-                return Err(format!("the target has a column {} of type {}, the source of type {}", n.name, c.type_name, n.type_name));
+                return Err(format!(
+                    "the target has a column {} of type {}, the source of type {}",
+                    n.name, c.type_name, n.type_name
+                ));
             }
             steps.had.push(format!("column {}", n.name));
             explained = true;
@@ -354,7 +387,10 @@ pub fn plan(
         let value = missing.iter().find(|(c, _)| *c == n.name);
         let fills = n.identity.is_some() || (n.default.is_some() && value.is_none());
         if rewritten && fills {
-            return Err(format!("existing rows got values in the new column {} that are computed row by row and not in the log", n.name));
+            return Err(format!(
+                "existing rows got values in the new column {} that are computed row by row and not in the log",
+                n.name
+            ));
         }
         match value {
             // The value of that moment for the rows that are there, then the expression for those to come.
@@ -371,7 +407,7 @@ pub fn plan(
         }
     }
     let storage_only = ["logged", "unlogged", "access", "tablespace"].iter().any(|w| mentions(statement, w));
-    if !explained && !(storage_only && !mentions(statement, "using")) {
+    if !explained && (!storage_only || mentions(statement, "using")) {
         return Err("the source rewrote the table's rows, and the definitions do not say how".into());
     }
     Ok(steps)
@@ -403,7 +439,11 @@ pub fn widens(from: &str, to: &str) -> bool {
             _ => false,
         },
         (
-            "timestamp without time zone" | "timestamp with time zone" | "time without time zone" | "time with time zone" | "interval",
+            "timestamp without time zone"
+            | "timestamp with time zone"
+            | "time without time zone"
+            | "time with time zone"
+            | "interval",
             _,
         ) if a == b => match (first(&a_args), first(&b_args)) {
             (_, None) => true,

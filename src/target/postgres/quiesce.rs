@@ -76,7 +76,10 @@ pub(super) async fn quiesce_in(tx: &Transaction<'_>, name: &str, table: &TableNa
         tx.batch_execute(&s.change).await.map_err(|e| {
             let e = wrap(format!("quiescing {}: {}", s.table, s.change), &e);
             if e.code() == Some("42501") {
-                e.hint(format!("connect to the target as the owner of {}, or make this role a member of the owner", s.table))
+                e.hint(format!(
+                    "connect to the target as the owner of {}, or make this role a member of the owner",
+                    s.table
+                ))
             } else {
                 e
             }
@@ -226,7 +229,13 @@ async fn foreign_keys(tx: &Transaction<'_>, table: &TableName) -> Result<Vec<Ste
         if validated && !partitioned {
             definition.push_str(" NOT VALID");
             let validate = format!("ALTER TABLE {t} VALIDATE CONSTRAINT {}", ident(&constraint));
-            steps.push(Step { kind: "validate", table: on.clone(), object: constraint.clone(), change: String::new(), undo: validate });
+            steps.push(Step {
+                kind: "validate",
+                table: on.clone(),
+                object: constraint.clone(),
+                change: String::new(),
+                undo: validate,
+            });
         }
         let mut undo = format!("ALTER TABLE {t} ADD CONSTRAINT {} {definition}", ident(&constraint));
         if let Some(comment) = r.get::<_, Option<String>>(6) {
