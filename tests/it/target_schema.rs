@@ -397,7 +397,7 @@ async fn given_a_script_when_created_twice_then_it_stands_once_and_applying_is_u
         assert!(tables[1].is_none());
         let items = tables[0].as_ref().unwrap();
         assert_eq!((items.key(), items.has_secondary_unique), (&[0][..], true));
-        assert_eq!(items.columns.iter().map(|c| c.portable_binary).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(items.columns.iter().map(|c| c.portable_binary).collect::<Vec<_>>(), [true, true, true]);
         assert_eq!(items.columns[1].type_name, "public.mood");
         assert_eq!(tables[2].as_ref().unwrap().identity, RowIdentity::Key(vec![0]));
 
@@ -460,6 +460,20 @@ async fn given_a_different_table_when_created_then_it_is_refused_and_left_alone(
         create::create(&info, "shop", &script, Stage::BeforeCopy, None).await.unwrap_err().class(),
         Class::Fatal
     );
+    // An index of that name on another table is not the one that was meant.
+    script.dialect = "postgres".into();
+    script.objects = vec![object(
+        "INDEX",
+        "items_n",
+        Some("items"),
+        Stage::TableCopied,
+        "CREATE UNIQUE INDEX items_n ON public.items USING btree (n);",
+    )];
+    run(&client, "create table other (n text); create index items_n on other (n)").await;
+    let e = create::create(&info, "shop", &script, Stage::TableCopied, Some(&name("items"))).await.unwrap_err();
+    assert!(e.message().contains("another object"), "{e}");
+    script = self::script();
+    script.objects.retain(|o| o.kind != "VIEW");
     // An ordinary role without the privilege is told the GRANT.
     target.server.psql_in("app", "revoke all on schema public from public, app; create role poor login password 'pw'; grant usage on schema public to poor").unwrap();
     script.dialect = "postgres".into();
