@@ -715,6 +715,17 @@ async fn given_an_unfit_target_when_checked_then_each_problem_has_its_fix() {
     }
     let found = check::check(&poor, "shop", true, &facts, &tables, true).await.unwrap();
     assert!(codes(&found, Severity::Problem).contains(&"owner"), "{found:?}");
+    let mut odd = (*tables[0]).clone();
+    odd.columns[1].collation = Some("pg_catalog.\"xx_XX\"".into());
+    let found = check::check(&root, "shop", true, &none, &[Arc::new(odd)], false).await.unwrap();
+    assert_eq!(codes(&found, Severity::Problem), ["collation"], "{found:?}");
+    // PostgreSQL 15 lets an ordinary role have it.
+    if ask(&root, "select current_setting('server_version_num')::int >= 150000").await == "true" {
+        assert!(!quiesce::replication_role_allowed(&app).await.unwrap());
+        target.server.psql("grant set on parameter session_replication_role to app").unwrap();
+        assert!(quiesce::replication_role_allowed(&app).await.unwrap());
+        assert_eq!(ask(&app, "select current_setting('session_replication_role')").await, "origin");
+    }
     let standby = check::check(&root, "shop", true, &facts, &tables, false).await.unwrap();
     assert!(codes(&standby, Severity::Note).contains(&"same_server"), "{standby:?}");
 }

@@ -128,12 +128,16 @@ fn is_essential(o: &SchemaObject) -> bool {
     }
 }
 
-/// SQLSTATEs of "it exists": table, object, schema, function, a second primary key, column, an attached partition.
-fn is_duplicate(code: &str, message: &str) -> bool {
-    matches!(code, "42P07" | "42710" | "42P06" | "42723" | "42701")
-        || (code == "42P16" && message.contains("multiple primary keys"))
-        || (code == "42809" && message.contains("is already a partition"))
-        || (code == "55000" && message.contains("already an identity column"))
+/// SQLSTATEs of "it exists" (messages are in the server's language): table, object, schema, function, column; and, for the
+/// kinds that can mean nothing else by it, a second primary key, an attached partition, a column that is an identity.
+fn is_duplicate(code: &str, o: &SchemaObject) -> bool {
+    match code {
+        "42P07" | "42710" | "42P06" | "42723" | "42701" => true,
+        "42P16" => o.kind == "CONSTRAINT" && o.sql.contains(" PRIMARY KEY "),
+        "42809" => o.kind == "TABLE ATTACH",
+        "55000" => o.kind == "SEQUENCE",
+        _ => false,
+    }
 }
 
 struct Maker<'a> {
@@ -266,7 +270,7 @@ impl<'a> Maker<'a> {
                 Some(d) => (d.code().code().to_owned(), d.message().to_owned()),
                 None => return Err(wrap(format!("creating {}", describe(o)), &e)),
             };
-            if is_duplicate(&code, &message) {
+            if is_duplicate(&code, o) {
                 match (o.kind.as_str(), &o.table) {
                     ("TABLE", _) => self.compare(o).await?,
                     ("INDEX" | "CONSTRAINT", Some(t)) => self.belongs(o, t).await?,
@@ -380,7 +384,7 @@ impl<'a> Maker<'a> {
                     Ok(()) => return tx.commit().await.map_err(|e| wrap(&doing, &e)),
                     Err(e) => e,
                 },
-                Err(e) if e.as_db_error().is_some_and(|d| is_duplicate(d.code().code(), d.message())) => return Ok(()),
+                Err(e) if e.as_db_error().is_some_and(|d| is_duplicate(d.code().code(), o)) => return Ok(()),
                 Err(e) => wrap(&doing, &e),
             };
             let _ = tx.rollback().await;
