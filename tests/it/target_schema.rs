@@ -604,10 +604,31 @@ async fn given_schema_changes_when_repeated_then_the_target_is_the_same_or_says_
     run(&dst, "alter table t add x uuid").await;
     let outcome = repeat(&src, &mut dst, "t", "alter table t add x uuid default gen_random_uuid()", &[], true).await;
     assert!(matches!(&outcome, DdlOutcome::Applied(u) if u.contains("already so")), "{outcome:?}");
+    // A daemon that started after the change knows only the new definition.
+    for (sql, safe) in [
+        ("alter table t add w int default 5", true),
+        ("alter table t rename w to ww", false),
+        ("alter table t rename ww to w", true),
+        ("alter table t alter id type bigint", true),
+        ("alter table t alter f drop not null", true),
+    ] {
+        run(&src, sql).await;
+        let after = table(&src, "t").await;
+        let missing = if sql.contains(" add ") { vec![("w".to_owned(), "5".to_owned())] } else { vec![] };
+        let effect =
+            DdlEffect::Table { after: after.clone(), missing_values: missing, rewritten: sql.contains("bigint") };
+        let change = Ddl { tag: "ALTER TABLE".into(), statement: sql.into(), object: "public.t".into(), effect };
+        let tx = dst.transaction().await.unwrap();
+        let outcome = ddl::apply_ddl(tx.client(), "shop", &change, Some(&after)).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(matches!(outcome, DdlOutcome::Applied(_)), safe, "{sql}: {outcome:?}");
+    }
+    let id = table(&dst, "t").await.columns[0].clone();
+    assert_eq!((ask(&dst, "select w from t").await.as_str(), id.type_name.as_str()), ("5", "bigint"));
     // Hidden in a function: rows rewritten, nothing to see.
     run(
         &src,
-        "create function change() returns void language sql as 'alter table public.t alter id type int using id + 1'",
+        "create function change() returns void language sql as 'alter table public.t alter id type bigint using id + 1'",
     )
     .await;
     let outcome = repeat(&src, &mut dst, "t", "select change()", &[], true).await;
