@@ -443,7 +443,7 @@ pub async fn copies(client: &Client, name: &str) -> Result<Vec<TableCopy>> {
         .collect()
 }
 
-/// The statement by which a loader notes, in the transaction of its rows, that chunks are done. It inserts as many rows
+/// The statement by which a loader notes, in the transaction of its rows, that chunks (at least one) are done. It inserts as many rows
 /// as there are chunks (the first holds the count), or none if the epoch was raised: then roll back.
 pub fn chunks_done_sql(name: &str, epoch: i64, table: &TableName, chunks: &[u32], rows: u64) -> String {
     let list: Vec<String> =
