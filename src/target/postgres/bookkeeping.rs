@@ -414,6 +414,9 @@ pub async fn plan_copy(client: &Client, name: &str, epoch: i64, copy: &TableCopy
 
 /// How far every table's copy got.
 pub async fn copies(client: &Client, name: &str) -> Result<Vec<TableCopy>> {
+    if layout(client).await? == 0 {
+        return Ok(Vec::new());
+    }
     let rows = client
         .query(
             "SELECT t.table_schema, t.table_name, t.plan::text, t.snapshot_at, t.resumed_at, t.indexed,
