@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// Switchyard copies a consistent snapshot, follows the source's own log, and keeps the target level. This version moves
 /// PostgreSQL 14 to 18 to PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "switchyard", version, about, max_term_width = 100, propagate_version = true)]
+#[command(name = "switchyard", version, about)]
 #[command(after_help = "Start here:
   switchyard init --source postgres://… --target postgres://… > switchyard.toml
   switchyard check -c switchyard.toml
@@ -92,12 +92,14 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         // What was being held when it happened may be a row's value, and the panic's text may quote it: after the first
         // quote nothing is shown.
-        let text = info.payload_as_str().unwrap_or("");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("");
         let text = text.split(['"', '`']).next().unwrap_or("").trim();
         let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         eprintln!("error: this is a bug in switchyard {}: {text}{place}", env!("CARGO_PKG_VERSION"));
         eprintln!(
-            "  hint: nothing was lost: what is in the target is what its checkpoint says. Start again, and please report this line"
+            "  hint: the target is what its checkpoint says: starting again resumes there. Please report the line above"
         );
     }));
     match catch_unwind(AssertUnwindSafe(dispatch)) {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::Global;
 use super::output::print_json;
 use super::progress;
+use crate::config::LogFormat;
 use crate::error::{Error, Result};
 use crate::http::{self, Access, Api};
 use crate::metrics::Metrics;
@@ -80,7 +81,10 @@ pub async fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     };
     if let Err(e) = &result {
         status.set_error(e);
-        tracing::error!(class = e.class().label(), hint = e.hint_text(), "{e}");
+        // The caller prints it for people; who reads log lines by program, or later in a file, finds it there.
+        if log.file.is_some() || log.format == LogFormat::Json {
+            tracing::error!(class = e.class().label(), hint = e.hint_text(), "{e}");
+        }
     }
     api_stop.cancel();
     signals.abort();
