@@ -3,16 +3,29 @@
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::source;
 use crate::status::StatusHandle;
+use crate::target;
 
 /// Runs the migration until `shutdown` is cancelled (Ok) or an error that waiting does not mend.
-pub async fn run(
-    _config: Config,
-    _status: StatusHandle,
-    _metrics: Metrics,
-    _shutdown: CancellationToken,
-) -> Result<()> {
-    Err(Error::fatal("this build has no pipeline"))
+pub async fn run(config: Config, status: StatusHandle, metrics: Metrics, shutdown: CancellationToken) -> Result<()> {
+    let options = config.source_options()?;
+    let selection = options.selection.clone();
+    let source = source::open(options)?;
+    let target = target::open(config.target_options())?;
+    let pipeline = Pipeline {
+        source,
+        target,
+        selection,
+        workers: config.snapshot.workers,
+        max_delay: config.apply.max_delay,
+        create_schema: config.target.create_schema,
+        status,
+        metrics,
+        stop: shutdown,
+    };
+    pipeline.run().await
 }

@@ -144,6 +144,8 @@ pub struct Table {
     pub full_old_rows: bool,
     /// Whether the table has unique or exclusion constraints besides its key, so that the order of changes to different keys can matter.
     pub has_secondary_unique: bool,
+    /// Whether rows lie in partitions, so that statements must reach through the table's own name.
+    pub partitioned: bool,
     /// Rows, estimated by the source's statistics.
     pub estimated_rows: u64,
     /// Bytes of the main relation on disk.

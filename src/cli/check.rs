@@ -12,6 +12,7 @@ use crate::config::units::{show_seconds, show_size};
 use crate::error::{Class, Error, Result};
 use crate::finding::{Finding, Severity};
 use crate::schema::Table;
+use crate::source::SourceFacts;
 use crate::target::CopyStage;
 
 /// Look at both servers and say what stands in the way, with what to do about it
@@ -80,6 +81,7 @@ pub async fn look(config: &Config) -> Result<Report> {
         findings.push(Finding::new(Severity::Note, "switchyard", "not_used", notice));
     }
     let mut reached = false;
+    let mut facts = SourceFacts::default();
     match source.server().await {
         Ok(s) => {
             reached = true;
@@ -96,6 +98,10 @@ pub async fn look(config: &Config) -> Result<Report> {
         match source.check().await {
             Ok(f) => findings.extend(f),
             Err(e) => findings.push(problem("source", "check", e)?),
+        }
+        match source.facts().await {
+            Ok(f) => facts = f,
+            Err(e) => findings.push(problem("source", "facts", e)?),
         }
         match source.tables().await {
             Ok(t) => tables = t,
@@ -137,7 +143,7 @@ pub async fn look(config: &Config) -> Result<Report> {
                             "this migration has begun already: `run` resumes it",
                         ));
                     }
-                    match target.check(&tables, fresh).await {
+                    match target.check(&facts, &tables, fresh).await {
                         Ok(f) => findings.extend(f),
                         Err(e) => findings.push(problem("target", "check", e)?),
                     }

@@ -1,3 +1,157 @@
-//! Copy, then tail.
+//! Copy, then tail: carries a migration from whatever its checkpoint says to a target that is kept level.
 
 pub mod batch;
+pub mod collect;
+pub mod copy;
+pub mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Class, Error, Result, ResultExt};
+use crate::finding::Severity;
+use crate::metrics::Metrics;
+use crate::schema::Stage;
+use crate::source::Source;
+use crate::status::{Phase, StatusHandle};
+use crate::target::{Checkpoint, CopyStage, Target};
+use crate::transform::select::Selection;
+
+/// What a pipeline works with.
+#[derive(Clone)]
+pub struct Pipeline {
+    /// Where from.
+    pub source: Arc<dyn Source>,
+    /// Where to.
+    pub target: Arc<dyn Target>,
+    /// Which tables.
+    pub selection: Selection,
+    /// Parallel copy sessions.
+    pub workers: usize,
+    /// Extra wait to fill a batch.
+    pub max_delay: Duration,
+    /// Whether tables and what belongs to them are made.
+    pub create_schema: bool,
+    /// What people see.
+    pub status: StatusHandle,
+    /// What machines see.
+    pub metrics: Metrics,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+/// Waiting times between attempts.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_MOST: Duration = Duration::from_secs(10);
+/// An attempt that lived so long starts the waiting times anew.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+impl Pipeline {
+    /// Runs until it is stopped (Ok) or something happens that waiting cannot mend. Lost connections, restarting and
+    /// full servers are waited for, and said in the status.
+    pub async fn run(&self) -> Result<()> {
+        let mut wait = BACKOFF_FIRST;
+        loop {
+            let begun = tokio::time::Instant::now();
+            let result = tokio::select! {
+                r = self.attempt() => r,
+                () = self.stop.cancelled() => return Ok(()),
+            };
+            let Err(e) = result else { return Ok(()) };
+            self.metrics.error(e.class());
+            if !e.is_retry() {
+                self.status.set_error(&e);
+                return Err(e);
+            }
+            if begun.elapsed() > HEALTHY {
+                wait = BACKOFF_FIRST;
+            }
+            self.status.set_waiting(side(&e), &e);
+            tracing::warn!(wait_ms = wait.as_millis() as u64, "waiting: {e}");
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+            wait = (wait * 2).min(BACKOFF_MOST);
+        }
+    }
+
+    async fn attempt(&self) -> Result<()> {
+        let (source, target) = (&self.source, &self.target);
+        self.status.set_source(&source.server().await?);
+        self.status.set_target(&target.server().await?);
+        let lock = target.lock().await?;
+        let work = async {
+            let mut checkpoint = target.take_over().await?;
+            self.status.set_epoch(checkpoint.epoch);
+            if checkpoint.stage < CopyStage::Streaming {
+                self.status.set_phase(Phase::Copying);
+                copy::run(self, &mut checkpoint).await?;
+            }
+            self.status.set_phase(Phase::Tailing);
+            stream::run(self, checkpoint).await
+        };
+        tokio::select! {
+            r = work => r,
+            () = lock.lost() => Err(Error::retry("the session that holds the migration's lock on the target was lost")),
+        }
+    }
+
+    /// Makes what may exist only on a consistent target (foreign keys, triggers), gets it out of the applier's way, and
+    /// notes that the target is complete.
+    pub(crate) async fn complete(&self, checkpoint: &mut Checkpoint) -> Result<()> {
+        if self.create_schema {
+            let tables = self.source.tables().await?;
+            let script = self.source.schema_script(&tables, None).await?;
+            for w in self.target.create(&script, Stage::Consistent, None).await? {
+                self.warn(w);
+            }
+            let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
+            self.target.quiesce(&names).await?;
+        }
+        checkpoint.stage = CopyStage::Complete;
+        self.target.save(checkpoint).await
+    }
+
+    pub(crate) fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        self.status.add_warning(text);
+    }
+
+    /// Refuses to start where the preflight finds a problem. Called before anything is made.
+    pub(crate) async fn preflight(&self) -> Result<()> {
+        let mut findings = self.source.check().await.context("looking at the source")?;
+        let tables = self.source.tables().await?;
+        findings.extend(
+            self.target.check(&self.source.facts().await?, &tables, true).await.context("looking at the target")?,
+        );
+        let problems: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Problem).collect();
+        for f in &findings {
+            match f.severity {
+                Severity::Warning => self.warn(format!("{}: {}", f.side, f.message)),
+                Severity::Note => tracing::info!("{}: {}", f.side, f.message),
+                _ => {}
+            }
+        }
+        let Some(first) = problems.first() else { return Ok(()) };
+        let mut text = format!("{}: {}", first.side, first.message);
+        for p in &problems[1..] {
+            text.push_str(&format!("\n  {}: {}", p.side, p.message));
+        }
+        let fixes: Vec<_> = problems.iter().filter_map(|p| p.fix.clone()).collect();
+        let e = Error::new(Class::Fatal, text).with_code("switchyard:preflight");
+        Err(if fixes.is_empty() { e } else { e.hint(fixes.join("\n        ")) })
+    }
+}
+
+/// Which side an error speaks of, for the status.
+fn side(e: &Error) -> &'static str {
+    let m = e.message();
+    match (m.find("target"), m.find("source")) {
+        (Some(t), Some(s)) if t < s => "target",
+        (Some(_), None) => "target",
+        _ => "source",
+    }
+}

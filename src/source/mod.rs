@@ -70,6 +70,28 @@ pub struct LogHealth {
     pub now: i64,
 }
 
+/// What tells one database from another, wherever it is connected to from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseIdentity {
+    /// `pg_control_system().system_identifier`. Replicas share it with their primary.
+    pub system_identifier: String,
+    /// The database's name.
+    pub database: String,
+}
+
+/// What is known about the source when the target is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct SourceFacts {
+    /// Where the rows come from, if it is of the target's own engine.
+    pub identity: Option<DatabaseIdentity>,
+    /// Its encoding, `UTF8`.
+    pub encoding: Option<String>,
+    /// [`LogIdentity::server_id`].
+    pub server_id: Option<String>,
+    /// Extensions whose types or functions the selected tables use.
+    pub extensions: Vec<String>,
+}
+
 /// A database that is copied from and followed.
 #[async_trait]
 pub trait Source: Send + Sync {
@@ -79,6 +101,8 @@ pub trait Source: Send + Sync {
     async fn server(&self) -> Result<ServerInfo>;
     /// Everything that would make a migration from here fail, each with what to do.
     async fn check(&self) -> Result<Vec<Finding>>;
+    /// What a target's preflight wants to know.
+    async fn facts(&self) -> Result<SourceFacts>;
     /// The selected tables, parents of partitions instead of their leaves, in name order.
     async fn tables(&self) -> Result<Vec<Arc<Table>>>;
     /// The schema of the selected tables, and what belongs to them, as statements of this engine's dialect.

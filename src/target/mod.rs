@@ -1,19 +1,20 @@
 //! What a target can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
 pub mod postgres;
+pub mod sql;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::change::Ddl;
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::pipeline::batch::Batch;
 use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
-use crate::source::{CopyBlock, CopyFormat, LogIdentity, TablePlan};
+use crate::source::{CopyBlock, CopyFormat, LogIdentity, SourceFacts, TablePlan};
+use crate::value::Row;
 
 /// What a target is opened with.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub enum CopyStage {
     Copying,
     /// All rows and keys are there; the stream runs.
     Streaming,
+    /// The target is consistent and has every object of the schema.
+    Complete,
 }
 
 /// How far one table's copy got.
@@ -96,7 +99,7 @@ pub trait Target: Send + Sync {
     async fn server(&self) -> Result<ServerInfo>;
     /// Everything that would make a migration of these tables to here fail, each with what to do. `fresh` is whether
     /// no copy has begun yet (then target tables must be empty).
-    async fn check(&self, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>>;
+    async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>>;
     /// Takes the lock that only one running daemon of this migration can hold.
     ///
     /// # Errors
@@ -123,6 +126,10 @@ pub trait Target: Send + Sync {
     async fn quiesce(&self, tables: &[TableName]) -> Result<()>;
     /// Stores the copy's plan for a table; replaces an older one and forgets its chunks.
     async fn plan_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()>;
+    /// Removes every row of a table that a former, abandoned copy may have left.
+    async fn empty(&self, table: &TableName) -> Result<()>;
+    /// Stores that a half-copied table goes on at `resumed_at`; its chunks are kept.
+    async fn resume_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()>;
     /// How far every table's copy got.
     async fn copies(&self) -> Result<Vec<TableCopy>>;
     /// Notes that a table's keys and indexes are made.
@@ -133,8 +140,6 @@ pub trait Target: Send + Sync {
     async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>>;
     /// Refreshes planner statistics of loaded tables.
     async fn analyze(&self, tables: &[TableName]) -> Result<()>;
-    /// Carries out the part of a schema change that is safe; see [`DdlOutcome`].
-    async fn apply_ddl(&self, ddl: &Ddl, before: Option<&Table>) -> Result<DdlOutcome>;
     /// Puts back what `quiesce` took away, validates what was left unvalidated, and drops the bookkeeping.
     /// Says what it did. Repeating it is harmless.
     async fn finish(&self) -> Result<Vec<String>>;
@@ -195,6 +200,16 @@ pub struct BatchEnd {
     pub consistent_at: Option<Position>,
 }
 
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Convergent apply only: updates with unsent fields whose row is not there. If there are any, nothing was
+    /// committed and the transaction is still open: re-read them at the source, apply what was found, and end it.
+    pub missing: Vec<(Arc<Table>, Row)>,
+    /// What was said about schema changes.
+    pub ddl: Vec<DdlOutcome>,
+}
+
 /// Applies the stream. One target transaction at a time.
 #[async_trait]
 pub trait Applier: Send {
@@ -204,7 +219,9 @@ pub trait Applier: Send {
     /// # Errors
     /// Whatever the class, nothing of the open transaction is in the target then, unless the class is `Retry` and the
     /// answer to the COMMIT got lost: load the checkpoint before going on.
-    async fn apply(&mut self, batch: Batch, end: Option<BatchEnd>) -> Result<()>;
+    async fn apply(&mut self, batch: &Batch, end: Option<&BatchEnd>) -> Result<Applied>;
+    /// Gives up the open transaction, if there is one.
+    async fn rollback(&mut self) -> Result<()>;
     /// The newest position whose commit is on the target's disk, as far as known. Never ahead of it.
     async fn durable(&mut self) -> Result<Option<Position>>;
 }

@@ -112,6 +112,10 @@ impl Selection {
             && (self.include.is_empty() || self.include.iter().any(|p| p.matches(table)))
             && !self.exclude.iter().any(|p| p.matches(table))
     }
+    /// Whether an exclude pattern names the table (which is more than not being included).
+    pub fn excludes(&self, table: &TableName) -> bool {
+        self.exclude.iter().any(|p| p.matches(table))
+    }
     /// Whether every user table takes part.
     pub fn is_everything(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()

@@ -2,4 +2,10 @@
 
 mod cli;
 mod config;
+mod copy_wire;
 mod http;
+mod layering;
+mod pgoutput;
+mod sandbox;
+mod source_catalog;
+mod stream;

@@ -1,20 +1,171 @@
-//! PostgreSQL as a target.
+//! PostgreSQL as a target: COPY for the copy, set-based statements for the stream, bookkeeping beside the rows.
+
+pub mod apply;
+pub mod bookkeeping;
+pub mod catalog;
+pub mod check;
+pub mod create;
+pub mod ddl;
+pub mod load;
+pub mod quiesce;
+pub mod statements;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::Client;
 
 use crate::error::Result;
-use crate::target::TargetOptions;
+use crate::finding::Finding;
+use crate::pgwire::conn::{PgConn, Purpose};
+use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::control;
+use crate::pgwire::errors::wrap;
+use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::source::SourceFacts;
+use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
+
+/// Connections that make one table's indexes side by side.
+const INDEX_CONNECTIONS: usize = 2;
 
 /// A PostgreSQL database that is copied into.
-pub struct PostgresTarget {}
-
-impl PostgresTarget {
-    /// Reads the URL; connects to nothing yet.
-    pub fn new(_options: TargetOptions) -> Result<Self> {
-        Ok(PostgresTarget {})
-    }
+pub struct PostgresTarget {
+    info: ConnInfo,
+    name: String,
+    create_schema: bool,
+    /// One session for questions and bookkeeping, made when first needed and again after it was lost.
+    control: Mutex<Option<Client>>,
 }
 
 /// Opens a PostgreSQL target.
-pub fn open(options: TargetOptions) -> Result<std::sync::Arc<dyn crate::target::Target>> {
-    let _ = PostgresTarget::new(options)?;
-    todo!()
+pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
+    Ok(Arc::new(PostgresTarget {
+        info: ConnInfo::parse("target.url", &options.url)?,
+        name: options.name,
+        create_schema: options.create_schema,
+        control: Mutex::new(None),
+    }))
+}
+
+/// The control session while one caller uses it.
+struct Control<'a>(MutexGuard<'a, Option<Client>>, Option<Client>);
+
+impl std::ops::Deref for Control<'_> {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        match &self.1 {
+            Some(c) => c,
+            None => unreachable!("the session is taken out only on drop"),
+        }
+    }
+}
+
+impl std::ops::DerefMut for Control<'_> {
+    fn deref_mut(&mut self) -> &mut Client {
+        match &mut self.1 {
+            Some(c) => c,
+            None => unreachable!("the session is taken out only on drop"),
+        }
+    }
+}
+
+impl Drop for Control<'_> {
+    fn drop(&mut self) {
+        *self.0 = self.1.take();
+    }
+}
+
+impl PostgresTarget {
+    async fn control(&self) -> Result<Control<'_>> {
+        let mut held = self.control.lock().await;
+        let client = match held.take().filter(|c| !c.is_closed()) {
+            Some(c) => c,
+            None => control::connect(&self.info, "target").await?,
+        };
+        Ok(Control(held, Some(client)))
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    fn engine(&self) -> &'static str {
+        "postgres"
+    }
+    async fn server(&self) -> Result<ServerInfo> {
+        control::server(&*self.control().await?, &self.info).await
+    }
+    async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>> {
+        check::check(&*self.control().await?, &self.name, self.create_schema, source, tables, fresh).await
+    }
+    async fn lock(&self) -> Result<Box<dyn SessionLock>> {
+        bookkeeping::lock(&self.info, &self.name).await
+    }
+    async fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        bookkeeping::checkpoint(&*self.control().await?, &self.name).await
+    }
+    async fn take_over(&self) -> Result<Checkpoint> {
+        bookkeeping::take_over(&mut *self.control().await?, &self.name).await
+    }
+    async fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
+        bookkeeping::save(&*self.control().await?, &self.name, checkpoint).await
+    }
+    async fn create(&self, script: &SchemaScript, stage: Stage, table: Option<&TableName>) -> Result<Vec<String>> {
+        match (stage, table) {
+            (Stage::TableCopied, Some(t)) => {
+                create::create_table_objects(&self.info, &self.name, script, t, INDEX_CONNECTIONS).await
+            }
+            _ => create::create(&self.info, &self.name, script, stage, table).await,
+        }
+    }
+    async fn create_key(&self, script: &SchemaScript, table: &TableName) -> Result<()> {
+        create::create_key(&self.info, &self.name, script, table).await
+    }
+    async fn tables(&self, names: &[TableName]) -> Result<Vec<Option<Arc<Table>>>> {
+        catalog::tables(&*self.control().await?, names).await
+    }
+    async fn quiesce(&self, tables: &[TableName]) -> Result<()> {
+        quiesce::quiesce(&mut *self.control().await?, &self.name, tables).await
+    }
+    async fn plan_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()> {
+        bookkeeping::plan_copy(&*self.control().await?, &self.name, epoch, copy).await
+    }
+    async fn resume_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()> {
+        bookkeeping::plan_copy(&*self.control().await?, &self.name, epoch, copy).await
+    }
+    async fn empty(&self, table: &TableName) -> Result<()> {
+        let client = self.control().await?;
+        let doing = || format!("emptying {table}, whose copy begins anew");
+        let t = statements::qualified(table);
+        match client.batch_execute(&format!("TRUNCATE {t}")).await {
+            Ok(()) => Ok(()),
+            // A foreign key refers to it.
+            Err(e) if e.code().is_some_and(|c| c.code() == "0A000") => {
+                client.batch_execute(&format!("DELETE FROM {t}")).await.map_err(|e| wrap(doing(), &e))
+            }
+            Err(e) => Err(wrap(doing(), &e)),
+        }
+    }
+    async fn copies(&self) -> Result<Vec<TableCopy>> {
+        bookkeeping::copies(&*self.control().await?, &self.name).await
+    }
+    async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()> {
+        bookkeeping::mark_indexed(&*self.control().await?, &self.name, epoch, table).await
+    }
+    async fn loader(&self, epoch: i64) -> Result<Box<dyn Loader>> {
+        let replica = quiesce::replication_role_allowed(&*self.control().await?).await?;
+        let conn = PgConn::connect(&self.info, "target", Purpose::Sql).await?;
+        Ok(Box::new(load::PgLoader::new(conn, &self.name, epoch, replica).await?))
+    }
+    async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>> {
+        let client = control::connect(&self.info, "target").await?;
+        let replica = quiesce::replication_role_allowed(&client).await?;
+        Ok(Box::new(apply::PgApplier::new(client, &self.name, epoch, replica).await?))
+    }
+    async fn analyze(&self, tables: &[TableName]) -> Result<()> {
+        bookkeeping::analyze(&*self.control().await?, tables).await
+    }
+    async fn finish(&self) -> Result<Vec<String>> {
+        quiesce::finish(&mut *self.control().await?, &self.name).await
+    }
 }

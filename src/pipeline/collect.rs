@@ -1,0 +1,340 @@
+//! Turns the log's events into jobs for the applier: whole transactions grouped, larger ones cut into pieces. Pure.
+//!
+//! The open transaction's events wait in `current` until its commit is seen, then join the batch; so a batch can be
+//! handed over at any moment and always ends at a commit. A transaction that outgrows [`Limits::piece`] is handed over
+//! in pieces without an end, which the applier keeps in one open target transaction.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::batch::{Batch, Sets, Step};
+use crate::change::{Begin, Ddl, DdlEffect, Event};
+use crate::error::{Error, Result};
+use crate::position::Position;
+use crate::schema::{Table, TableId, TableName};
+use crate::target::BatchEnd;
+use crate::transform::Compiled;
+use crate::transform::select::Selection;
+
+/// Bounds in bytes of events.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A batch is closed at this size.
+    pub batch: usize,
+    /// A single transaction larger than this is applied in pieces of this size.
+    pub piece: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { batch: 8 << 20, piece: 8 << 20 }
+    }
+}
+
+/// A batch with its end. `R` is what gives the channel's room back when dropped.
+#[derive(Debug)]
+pub struct Job<R> {
+    /// The changes.
+    pub batch: Batch,
+    /// Where it ends; `None` for a piece of a transaction that goes on.
+    pub end: Option<BatchEnd>,
+    /// Tokens of markers that are applied once this job has committed.
+    pub markers: Vec<String>,
+    /// Given back when the job is done.
+    pub rooms: Vec<R>,
+}
+
+impl<R> Default for Job<R> {
+    fn default() -> Self {
+        Job { batch: Batch::default(), end: None, markers: Vec::new(), rooms: Vec::new() }
+    }
+}
+
+#[derive(Debug)]
+struct Route {
+    compiled: Compiled,
+    /// Transactions whose commit starts before this place are in the table's copy already.
+    skip_before: Option<Position>,
+}
+
+/// What the collector has to know before the first event.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    /// Target tables by the source table's name.
+    pub targets: HashMap<TableName, Table>,
+    /// Tables whose whole copy was made at a later snapshot than the log's start.
+    pub skip_before: HashMap<TableName, Position>,
+    /// Tables of the migration.
+    pub selection: Selection,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Collector<R> {
+    limits: Limits,
+    knowledge: Knowledge,
+    routes: HashMap<TableId, Route>,
+    sources: HashMap<TableName, Arc<Table>>,
+    consistent_at: Position,
+    begun: Option<Begin>,
+    current: Vec<Event>,
+    current_bytes: usize,
+    /// The open transaction is applied in pieces.
+    large: bool,
+    building: Job<R>,
+    ready: VecDeque<Job<R>>,
+    ready_bytes: usize,
+    heartbeat: Option<Position>,
+}
+
+impl<R> Collector<R> {
+    /// A collector for a stream that becomes strict at `consistent_at`.
+    pub fn new(limits: Limits, knowledge: Knowledge, consistent_at: Position) -> Self {
+        Collector {
+            limits,
+            knowledge,
+            routes: HashMap::new(),
+            sources: HashMap::new(),
+            consistent_at,
+            begun: None,
+            current: Vec::new(),
+            current_bytes: 0,
+            large: false,
+            building: Job::default(),
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+            heartbeat: None,
+        }
+    }
+
+    /// Whether there is room for more events.
+    pub fn wants_more(&self) -> bool {
+        self.ready_bytes + self.building.batch.counts.bytes + self.current_bytes < self.limits.batch + self.limits.piece
+            && self.ready.len() < 4
+    }
+
+    /// Whether received changes wait here.
+    pub fn has_pending(&self) -> bool {
+        !self.ready.is_empty() || self.building.end.is_some() || self.begun.is_some() || !self.building.batch.is_empty()
+    }
+
+    /// Takes what keeps the channel's room; given back with the batch that is being built.
+    pub fn hold(&mut self, room: R) {
+        self.building.rooms.push(room);
+    }
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// `Fatal` where the log cannot be followed: a table that the target has not, a broken change.
+    pub fn event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Begin(b) => {
+                self.begun = Some(b);
+                Ok(())
+            }
+            Event::Heartbeat { position, .. } => {
+                if self.begun.is_none() {
+                    match &mut self.building.end {
+                        Some(end) if position.reached(&end.position) => end.position = position,
+                        Some(_) => {}
+                        None => self.heartbeat = Some(position),
+                    }
+                }
+                Ok(())
+            }
+            Event::Commit(c) => {
+                self.drain()?;
+                self.begun = None;
+                self.heartbeat = None;
+                self.building.batch.counts.transactions += 1;
+                self.building.end =
+                    Some(BatchEnd { position: c.end, committed_at: Some(c.committed_at), consistent_at: None });
+                if self.large || self.building.batch.counts.bytes >= self.limits.batch {
+                    self.close();
+                }
+                self.large = false;
+                Ok(())
+            }
+            other => {
+                self.current_bytes += other.bytes();
+                self.current.push(other);
+                if self.current_bytes < self.limits.piece {
+                    return Ok(());
+                }
+                if !self.large {
+                    // What is complete must not wait for the large transaction's commit.
+                    if self.building.end.is_some() {
+                        self.close();
+                    }
+                    self.large = true;
+                }
+                self.drain()?;
+                self.close();
+                Ok(())
+            }
+        }
+    }
+
+    /// The next job, if a whole batch or a piece is there.
+    pub fn take(&mut self) -> Option<Job<R>> {
+        if let Some(job) = self.ready.pop_front() {
+            self.ready_bytes -= job.batch.counts.bytes;
+            return Some(job);
+        }
+        if self.building.end.is_some() {
+            return Some(std::mem::take(&mut self.building));
+        }
+        None
+    }
+
+    /// A place in the log that was reached without anything to apply, if nothing waits before it.
+    pub fn idle_at(&self) -> Option<&Position> {
+        if self.has_pending() { None } else { self.heartbeat.as_ref() }
+    }
+
+    /// A re-read row is newer than its place in the log: stay convergent until there.
+    pub fn stay_convergent_until(&mut self, at: &Position) {
+        if !self.consistent_at.reached(at) {
+            self.consistent_at = at.clone();
+        }
+        for job in &mut self.ready {
+            job.batch.convergent = true;
+        }
+        self.building.batch.convergent = true;
+    }
+
+    /// From here on apply is strict.
+    pub fn consistent_at(&self) -> &Position {
+        &self.consistent_at
+    }
+
+    fn close(&mut self) {
+        let job = std::mem::take(&mut self.building);
+        self.ready_bytes += job.batch.counts.bytes;
+        self.ready.push_back(job);
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        let Some(begun) = self.begun.clone() else {
+            if self.current.is_empty() {
+                return Ok(());
+            }
+            return Err(Error::fatal("the log holds changes outside a transaction"));
+        };
+        let convergent = !begun.commit_start.reached(&self.consistent_at);
+        if self.building.end.is_some() && self.building.batch.convergent != convergent {
+            self.close();
+        }
+        self.building.batch.convergent = convergent;
+        self.building.batch.counts.bytes += self.current_bytes;
+        self.current_bytes = 0;
+        let mut events = std::mem::take(&mut self.current);
+        for event in events.drain(..) {
+            self.join(event, &begun)?;
+        }
+        self.current = events;
+        Ok(())
+    }
+
+    fn join(&mut self, event: Event, begun: &Begin) -> Result<()> {
+        let in_copy = |r: &Route| r.skip_before.as_ref().is_some_and(|at| !begun.commit_start.reached(at));
+        match event {
+            Event::Change(change) => {
+                let Some(route) = self.routes.get(&change.table) else {
+                    return Err(Error::fatal(format!(
+                        "the log changes table number {} before describing it",
+                        change.table.0
+                    )));
+                };
+                if in_copy(route) { Ok(()) } else { self.building.batch.change(&route.compiled, change) }
+            }
+            Event::Schema(table) => self.schema(table),
+            Event::Truncate { tables, restart_identity } => {
+                let tables: Vec<_> = tables
+                    .iter()
+                    .filter_map(|t| self.routes.get(t))
+                    .filter(|r| !in_copy(r))
+                    .map(|r| r.compiled.target.clone())
+                    .collect();
+                if !tables.is_empty() {
+                    self.building.batch.barrier(Step::Truncate { tables, restart_identity });
+                }
+                Ok(())
+            }
+            Event::Ddl(ddl) => {
+                self.ddl(ddl);
+                Ok(())
+            }
+            Event::Marker { token } => {
+                self.building.markers.push(token);
+                Ok(())
+            }
+            Event::Begin(_) | Event::Commit(_) | Event::Heartbeat { .. } => Ok(()),
+        }
+    }
+
+    /// The log describes a table. Where nobody announced a column that the target lacks (no DDL trigger at the source),
+    /// the description itself is the announcement.
+    fn schema(&mut self, table: Arc<Table>) -> Result<()> {
+        let name = table.name.clone();
+        let unchanged =
+            self.sources.get(&name).is_some_and(|t| t.columns == table.columns && t.identity == table.identity);
+        if unchanged && self.routes.contains_key(&table.id) {
+            return Ok(());
+        }
+        let Some(target) = self.knowledge.targets.get(&name) else {
+            return Err(Error::fatal(format!(
+                "{name}: the log holds changes of this table, but the target has no such table"
+            ))
+            .hint("exclude the table, or make it on the target as the source has it; then start again"));
+        };
+        let known = |c: &str| target.column(c).is_some() || target.generated.iter().any(|g| g.name == c);
+        if table.columns.iter().any(|c| !known(&c.name)) {
+            let mut before = (*table).clone();
+            before.columns.retain(|c| known(&c.name));
+            self.sources.insert(name.clone(), Arc::new(before));
+            self.ddl(Box::new(Ddl {
+                tag: "ALTER TABLE".into(),
+                statement: format!("ALTER TABLE {name} … (seen in the log only: the source has no DDL trigger)"),
+                object: name.to_string(),
+                effect: DdlEffect::Table { after: table.clone(), missing_values: Vec::new(), rewritten: false },
+            }));
+        }
+        let Some(target) = self.knowledge.targets.get(&name) else { return Ok(()) };
+        let compiled = Compiled::new(&table, target)?;
+        // Rows of the old shape and rows of the new shape must not share a set.
+        self.building.batch.barrier(Step::Sets(Sets::default()));
+        let skip_before = self.knowledge.skip_before.get(&name).cloned();
+        self.routes.insert(table.id, Route { compiled, skip_before });
+        self.sources.insert(name, table);
+        Ok(())
+    }
+
+    fn ddl(&mut self, ddl: Box<Ddl>) {
+        let name = match &ddl.effect {
+            DdlEffect::Table { after, .. } => Some(after.name.clone()),
+            DdlEffect::Index { table, .. } | DdlEffect::Dropped { table } => Some(table.clone()),
+            DdlEffect::Other => None,
+        };
+        if name.as_ref().is_some_and(|n| !self.knowledge.selection.selects(n)) {
+            return;
+        }
+        let before = name.as_ref().and_then(|n| self.sources.get(n).cloned().or_else(|| self.as_source(n)));
+        if let DdlEffect::Table { after, .. } = &ddl.effect {
+            // The target will have these columns by the time anything is written into them.
+            let partitioned = self.knowledge.targets.get(&after.name).map_or(after.partitioned, |t| t.partitioned);
+            self.knowledge.targets.insert(after.name.clone(), Table { partitioned, ..(**after).clone() });
+        }
+        self.building.batch.barrier(Step::Ddl { ddl, before });
+    }
+
+    /// A table that the log has not described yet looks as the target has it.
+    fn as_source(&self, name: &TableName) -> Option<Arc<Table>> {
+        self.knowledge.targets.get(name).cloned().map(Arc::new)
+    }
+}
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

@@ -1,0 +1,342 @@
+//! The copy: schema, chunks in parallel, keys and indexes. Resumable between any two commits.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use tokio::task::JoinSet;
+
+use super::Pipeline;
+use crate::error::{Error, Result, ResultExt};
+use crate::faults;
+use crate::schema::{RowIdentity, SchemaScript, Stage, Table, TableName};
+use crate::source::{Chunk, ChunkReader, CopyFormat, SnapshotSession};
+use crate::status::TableState;
+use crate::target::{Checkpoint, CopyStage, LoadMode, Loader, TableCopy};
+use crate::transform::Compiled;
+
+/// Bytes of a chunk. Small enough that a kill repeats little, large enough that its commit does not matter.
+const CHUNK_BYTES: u64 = 64 << 20;
+/// Tables up to this size load in one transaction, with frozen rows. A kill repeats at most this much of each worker's table.
+const WHOLE_TABLE_BYTES: u64 = 64 << 20;
+
+/// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`].
+pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
+    let (source, target) = (&p.source, &p.target);
+    let (session, tables) = match (checkpoint.stage, &checkpoint.log, &checkpoint.position) {
+        (CopyStage::Started, ..) | (_, None, _) | (_, _, None) => {
+            p.preflight().await?;
+            let tables = source.tables().await?;
+            faults::point("copy.before_begin");
+            let session = source.begin(&tables).await?;
+            faults::point("copy.log_kept");
+            checkpoint.log = Some(session.identity().clone());
+            checkpoint.position = Some(session.start().clone());
+            checkpoint.consistent_at = Some(session.at().clone());
+            checkpoint.stage = CopyStage::LogKept;
+            target.save(checkpoint).await?;
+            (session, tables)
+        }
+        (_, Some(identity), Some(position)) => {
+            source.verify_log(identity, position).await?;
+            let mut tables = source.tables().await?;
+            if checkpoint.stage == CopyStage::Copying {
+                // Tables made since then come with the stream.
+                let copies = target.copies().await?;
+                tables.retain(|t| copies.iter().any(|c| c.table == t.name));
+            }
+            (source.snapshot_again(identity, &tables).await?, tables)
+        }
+    };
+    let session: Arc<dyn SnapshotSession> = Arc::from(session);
+    let script = if p.create_schema {
+        source.schema_script(&tables, session.exported()).await?
+    } else {
+        SchemaScript::default()
+    };
+    if checkpoint.stage == CopyStage::LogKept {
+        if p.create_schema {
+            for w in target.create(&script, Stage::BeforeCopy, None).await? {
+                p.warn(w);
+            }
+        }
+        faults::point("copy.schema_made");
+        let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
+        target.quiesce(&names).await?;
+        for t in &tables {
+            let copy = fresh(session.as_ref(), t).await?;
+            target.plan_copy(checkpoint.epoch, &copy).await?;
+        }
+        checkpoint.stage = CopyStage::Copying;
+        target.save(checkpoint).await?;
+        faults::point("copy.planned");
+    }
+    let copies = plan_rest(p, checkpoint, session.as_ref(), &tables, &script).await?;
+    let consistent_at = copies
+        .iter()
+        .map(|c| c.resumed_at.as_ref().unwrap_or(&c.snapshot_at))
+        .fold(session_floor(checkpoint, session.as_ref()), |a, b| if a.reached(b) { a } else { b.clone() });
+    copy_tables(p, checkpoint.epoch, session.clone(), tables.clone(), copies, Arc::new(script)).await?;
+    faults::point("copy.loaded");
+    let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
+    target.analyze(&names).await?;
+    checkpoint.consistent_at = Some(consistent_at);
+    checkpoint.stage = CopyStage::Streaming;
+    target.save(checkpoint).await?;
+    faults::point("copy.done");
+    Ok(())
+}
+
+fn session_floor(checkpoint: &Checkpoint, session: &dyn SnapshotSession) -> crate::position::Position {
+    checkpoint.position.clone().unwrap_or_else(|| session.start().clone())
+}
+
+async fn fresh(session: &dyn SnapshotSession, table: &Table) -> Result<TableCopy> {
+    Ok(TableCopy {
+        table: table.name.clone(),
+        plan: session.plan(table, CHUNK_BYTES).await?,
+        snapshot_at: session.at().clone(),
+        resumed_at: None,
+        done: Vec::new(),
+        rows: 0,
+        indexed: false,
+    })
+}
+
+/// What is left to copy of each table, after a look at what a former run left behind.
+async fn plan_rest(
+    p: &Pipeline,
+    checkpoint: &Checkpoint,
+    session: &dyn SnapshotSession,
+    tables: &[Arc<Table>],
+    script: &SchemaScript,
+) -> Result<Vec<TableCopy>> {
+    let mut copies = p.target.copies().await?;
+    copies.retain(|c| tables.iter().any(|t| t.name == c.table));
+    for copy in &mut copies {
+        let Some(table) = tables.iter().find(|t| t.name == copy.table) else { continue };
+        let complete = copy.done.len() == copy.plan.chunks.len();
+        let same_snapshot = session.at() == copy.resumed_at.as_ref().unwrap_or(&copy.snapshot_at);
+        if !complete && !same_snapshot {
+            let now = session.plan(table, CHUNK_BYTES).await?;
+            let keyed = matches!(table.identity, RowIdentity::Key(_));
+            let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
+            if keep {
+                // Rows may have moved between pages since the first snapshot: what is left is loaded over what is there.
+                copy.resumed_at = Some(session.at().clone());
+                p.target.create_key(script, &copy.table).await?;
+                p.target.resume_copy(checkpoint.epoch, copy).await?;
+            } else {
+                *copy = TableCopy { plan: now, ..fresh(session, table).await? };
+                // First the plan, which forgets the chunks, then the rows: a crash between the two comes here again.
+                p.target.plan_copy(checkpoint.epoch, copy).await?;
+                p.target.empty(&copy.table).await?;
+            }
+        }
+        let state = if copy.indexed { TableState::Done } else { TableState::Waiting };
+        let estimated = table.estimated_rows.max(copy.rows);
+        p.status.update_table(
+            &copy.table.to_string(),
+            copy.rows,
+            if copy.indexed { copy.rows } else { estimated },
+            state,
+        );
+    }
+    Ok(copies)
+}
+
+/// A piece of work for one worker.
+struct Work {
+    table: Arc<Table>,
+    chunks: Vec<Chunk>,
+    mode: LoadMode,
+}
+
+struct Shared {
+    queue: Mutex<VecDeque<Work>>,
+    /// Pieces of work not finished yet, by table.
+    left: Mutex<HashMap<TableName, usize>>,
+}
+
+async fn copy_tables(
+    p: &Pipeline,
+    epoch: i64,
+    session: Arc<dyn SnapshotSession>,
+    tables: Vec<Arc<Table>>,
+    copies: Vec<TableCopy>,
+    script: Arc<SchemaScript>,
+) -> Result<()> {
+    let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
+    let targets = p.target.tables(&names).await?;
+    let mut compiled = HashMap::new();
+    for (source, target) in tables.iter().zip(targets) {
+        let Some(target) = target else {
+            return Err(Error::fatal(format!("{}: the target has no such table", source.name))
+                .hint("set target.create_schema = true, make the table on the target, or exclude it"));
+        };
+        compiled.insert(source.name.clone(), Compiled::new(source, &target)?);
+    }
+    let mut queue: Vec<Work> = Vec::new();
+    let mut left = HashMap::new();
+    let mut to_index = Vec::new();
+    for copy in copies {
+        let Some(table) = tables.iter().find(|t| t.name == copy.table) else { continue };
+        let chunks: Vec<Chunk> = copy.plan.chunks.iter().filter(|c| !copy.done.contains(&c.number)).cloned().collect();
+        if chunks.is_empty() {
+            if !copy.indexed {
+                to_index.push(copy.table.clone());
+            }
+            continue;
+        }
+        let untouched = copy.done.is_empty();
+        let mode = match (&copy.resumed_at, untouched) {
+            (Some(_), _) => LoadMode::Upsert,
+            (None, true) if table.bytes <= WHOLE_TABLE_BYTES || chunks.len() == 1 => LoadMode::WholeTable,
+            (None, _) => LoadMode::Append,
+        };
+        let before = queue.len();
+        if mode == LoadMode::WholeTable {
+            queue.push(Work { table: table.clone(), chunks, mode });
+        } else {
+            queue.extend(chunks.into_iter().map(|c| Work { table: table.clone(), chunks: vec![c], mode }));
+        }
+        left.insert(copy.table.clone(), queue.len() - before);
+    }
+    // Large tables first: their indexes take longest, and are made while smaller tables are copied.
+    queue.sort_by_key(|w| std::cmp::Reverse(w.table.bytes));
+    let shared = Arc::new(Shared { queue: Mutex::new(queue.into()), left: Mutex::new(left) });
+    let compiled = Arc::new(compiled);
+    let (indexes, mut indexed) = tokio::sync::mpsc::unbounded_channel::<TableName>();
+    for t in to_index {
+        let _ = indexes.send(t);
+    }
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    for _ in 0..p.workers.max(1) {
+        let worker = Worker {
+            p: p.clone(),
+            epoch,
+            session: session.clone(),
+            shared: shared.clone(),
+            compiled: compiled.clone(),
+            indexes: indexes.clone(),
+        };
+        tasks.spawn(worker.run());
+    }
+    drop(indexes);
+    let indexer = p.clone();
+    tasks.spawn(async move {
+        let mut running: JoinSet<Result<()>> = JoinSet::new();
+        while let Some(table) = indexed.recv().await {
+            while running.len() >= indexer.workers.max(1) {
+                join_next(&mut running).await?;
+            }
+            let (p, script) = (indexer.clone(), script.clone());
+            running.spawn(async move { index(&p, epoch, &script, &table).await });
+        }
+        while !running.is_empty() {
+            join_next(&mut running).await?;
+        }
+        Ok(())
+    });
+    // The first failure ends the others: dropping the set aborts them, and their servers roll back.
+    while !tasks.is_empty() {
+        join_next(&mut tasks).await?;
+    }
+    Ok(())
+}
+
+async fn join_next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    match tasks.join_next().await {
+        Some(Ok(r)) => r,
+        Some(Err(e)) => Err(Error::fatal(format!("a copy task ended: {e}")).hint("this is a bug in Switchyard")),
+        None => Ok(()),
+    }
+}
+
+async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableName) -> Result<()> {
+    let name = table.to_string();
+    p.status.set_table_state(&name, TableState::Indexing);
+    if p.create_schema {
+        for w in p.target.create(script, Stage::TableCopied, Some(table)).await? {
+            p.warn(w);
+        }
+    }
+    faults::point("copy.indexed");
+    p.target.mark_indexed(epoch, table).await?;
+    p.status.set_table_state(&name, TableState::Done);
+    Ok(())
+}
+
+struct Worker {
+    p: Pipeline,
+    epoch: i64,
+    session: Arc<dyn SnapshotSession>,
+    shared: Arc<Shared>,
+    compiled: Arc<HashMap<TableName, Compiled>>,
+    indexes: tokio::sync::mpsc::UnboundedSender<TableName>,
+}
+
+impl Worker {
+    async fn run(self) -> Result<()> {
+        // Sessions are opened only by workers that find something to do.
+        let mut sessions: Option<(Box<dyn ChunkReader>, Box<dyn Loader>)> = None;
+        loop {
+            let next = self.shared.queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front();
+            let Some(work) = next else { return Ok(()) };
+            let (reader, loader) = match &mut sessions {
+                Some(s) => (&mut s.0, &mut s.1),
+                None => {
+                    let opened = (self.session.reader().await?, self.p.target.loader(self.epoch).await?);
+                    let s = sessions.insert(opened);
+                    (&mut s.0, &mut s.1)
+                }
+            };
+            let name = work.table.name.clone();
+            self.one(&work, reader.as_mut(), loader.as_mut()).await.with_context(|| format!("copying {name}"))?;
+            let done = {
+                let mut left = self.shared.left.lock().unwrap_or_else(|e| e.into_inner());
+                let n = left.entry(name.clone()).or_insert(1);
+                *n -= 1;
+                *n == 0
+            };
+            if done {
+                let _ = self.indexes.send(name);
+            }
+        }
+    }
+
+    async fn one(&self, work: &Work, reader: &mut dyn ChunkReader, loader: &mut dyn Loader) -> Result<()> {
+        let source = &work.table.name;
+        let name = source.to_string();
+        let Some(compiled) = self.compiled.get(source) else {
+            return Err(Error::fatal(format!("{source}: no compiled step")));
+        };
+        let format = if compiled.passes_bytes() {
+            let theirs = loader.formats(&compiled.target);
+            reader.formats(source_of(compiled)).into_iter().find(|f| theirs.contains(f)).unwrap_or(CopyFormat::Rows)
+        } else {
+            CopyFormat::Rows
+        };
+        loader.begin(&compiled.target, format, work.mode).await?;
+        for chunk in &work.chunks {
+            reader.open(&work.table, chunk, format).await?;
+            while let Some(block) = reader.next().await? {
+                let rows = match &block {
+                    crate::source::CopyBlock::Raw { rows, .. } => *rows,
+                    crate::source::CopyBlock::Rows(r) => r.len() as u64,
+                };
+                loader.write(block).await?;
+                self.p.status.add_rows_copied(&name, rows);
+                self.p.metrics.rows_copied(&name, rows);
+            }
+        }
+        faults::point("copy.chunk_read");
+        let numbers: Vec<u32> = work.chunks.iter().map(|c| c.number).collect();
+        loader.commit(source, &numbers).await?;
+        faults::point("copy.chunk_committed");
+        self.session.still_held().await
+    }
+}
+
+fn source_of(compiled: &Compiled) -> &Table {
+    &compiled.source
+}

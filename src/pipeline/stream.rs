@@ -1,0 +1,429 @@
+//! The stream: capture, collect and apply as tasks that overlap. A batch forms while the previous one commits.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::Instant;
+
+use super::Pipeline;
+use super::batch::{Batch, Step};
+use super::collect::{Collector, Job, Knowledge, Limits};
+use crate::change::{Change, Event, Op};
+use crate::error::{Error, Result, ResultExt};
+use crate::faults;
+use crate::metrics::AppliedRows;
+use crate::position::Position;
+use crate::schema::{Table, TableName};
+use crate::source::{LogIdentity, queue};
+use crate::status::{Phase, StreamUpdate};
+use crate::target::{Applied, Applier, BatchEnd, Checkpoint, CopyStage, DdlOutcome};
+use crate::transform::Compiled;
+
+/// Bytes of events between capture and collector.
+const QUEUE_BYTES: usize = 8 << 20;
+/// How often an idle applier asks what is on disk.
+const DURABLE_EVERY: Duration = Duration::from_millis(200);
+/// How often the source's log is looked at.
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
+/// How often a place without anything to apply is stored, so that the source can let go of its log.
+const IDLE_CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// A batch that takes longer than this is said in the status.
+const SLOW_BATCH: Duration = Duration::from_secs(10);
+/// How often a batch that lost against a concurrent transaction is tried again before the session is made anew.
+const CONFLICT_RETRIES: u32 = 5;
+/// How long a stop waits for the running batch.
+const STOP_BUDGET: Duration = Duration::from_secs(10);
+/// Log kept at the source for us: from here on it is said.
+const RETAINED_WARNING: u64 = 10 << 30;
+
+type Room = OwnedSemaphorePermit;
+
+/// A job on its way back from the applier.
+struct Done {
+    end: Option<BatchEnd>,
+    rows: u64,
+    transactions: u64,
+    by_table: Vec<(TableName, [u64; 3])>,
+    ddl: Vec<DdlOutcome>,
+}
+
+/// Follows the log until stopped (Ok) or until something fails.
+pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
+    let broken = || {
+        Error::fatal("the checkpoint says that the stream runs, but not from where")
+            .hint("the bookkeeping in schema switchyard on the target was changed by hand: copy anew")
+    };
+    let identity = checkpoint.log.clone().ok_or_else(broken)?;
+    let start = checkpoint.position.clone().ok_or_else(broken)?;
+    let consistent_at = checkpoint.consistent_at.clone().unwrap_or_else(|| start.clone());
+    p.source.verify_log(&identity, &start).await?;
+    if checkpoint.stage == CopyStage::Streaming && start.reached(&consistent_at) {
+        p.complete(&mut checkpoint).await?;
+    }
+    let tables = p.source.tables().await?;
+    let knowledge = knowledge(p, &tables).await?;
+    let applier = p.target.applier(checkpoint.epoch).await?;
+    let (confirm, confirmed) = watch::channel(start.clone());
+    let (events, received) = queue::channel(QUEUE_BYTES);
+    let (source, from, id) = (p.source.clone(), start.clone(), identity.clone());
+    let mut capture = tokio::spawn(async move { source.tail(&id, from, &tables, events, confirmed).await });
+    let (jobs, jobs_in) = mpsc::channel(1);
+    let (done_out, done) = mpsc::channel(2);
+    let mut apply = tokio::spawn(apply_jobs(ApplyTask {
+        pipeline: p.clone(),
+        applier,
+        jobs: jobs_in,
+        done: done_out,
+        confirm,
+        pieces: false,
+    }));
+    p.status.clear_waiting();
+    p.status.set_stream(StreamUpdate {
+        applied_position: Some(start.clone()),
+        consistent: Some(start.reached(&consistent_at)),
+        level: Some(false),
+        committed_at: checkpoint.committed_at,
+        ..Default::default()
+    });
+    let flow = Flow {
+        p,
+        collector: Collector::new(Limits::default(), knowledge, consistent_at),
+        received,
+        jobs,
+        done,
+        applied: start,
+        stored_at: Instant::now(),
+        last_level: None,
+        checkpoint,
+        running: None,
+    };
+    let result = tokio::select! {
+        r = flow.run() => r,
+        r = health(p, &identity) => r,
+    };
+    // What ended the flow is most often that a task on either side of it failed: that one knows why.
+    capture.abort();
+    let captured = (&mut capture).await;
+    let applied = tokio::time::timeout(STOP_BUDGET, &mut apply).await;
+    apply.abort();
+    for r in [applied.ok(), Some(captured)].into_iter().flatten() {
+        match r {
+            Ok(Err(e)) => return Err(e),
+            Err(join) if join.is_panic() => {
+                return Err(Error::fatal("a task of the stream panicked").hint("this is a bug in Switchyard"));
+            }
+            _ => {}
+        }
+    }
+    result
+}
+
+/// What the collector must know: the target's tables, and which tables were copied at a later snapshot.
+async fn knowledge(p: &Pipeline, tables: &[std::sync::Arc<Table>]) -> Result<Knowledge> {
+    let copies = p.target.copies().await?;
+    let mut names: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
+    // Tables that the source has no more may still be in the log.
+    names.extend(copies.iter().map(|c| c.table.clone()).filter(|n| !tables.iter().any(|t| t.name == *n)));
+    let targets = p.target.tables(&names).await?;
+    let targets: HashMap<_, _> =
+        names.into_iter().zip(targets).filter_map(|(n, t)| t.map(|t| (n, (*t).clone()))).collect();
+    let skip_before = copies.into_iter().map(|c| (c.table, c.snapshot_at)).collect();
+    Ok(Knowledge { targets, skip_before, selection: p.selection.clone() })
+}
+
+/// The middle of the stream.
+struct Flow<'a> {
+    p: &'a Pipeline,
+    collector: Collector<Room>,
+    received: queue::EventReceiver,
+    jobs: mpsc::Sender<Job<Room>>,
+    done: mpsc::Receiver<Done>,
+    applied: Position,
+    /// When the checkpoint was last written.
+    stored_at: Instant,
+    /// When the target was last level, by the source's clock.
+    last_level: Option<i64>,
+    checkpoint: Checkpoint,
+    /// Since when the applier has had a job.
+    running: Option<Instant>,
+}
+
+impl Flow<'_> {
+    async fn run(mut self) -> Result<()> {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut paused = self.p.status.paused();
+        let mut delay_until: Option<Instant> = None;
+        loop {
+            let hold = *paused.borrow_and_update();
+            if self.running.is_none() && !hold {
+                let waited = delay_until.is_none_or(|t| t <= Instant::now());
+                if self.p.max_delay.is_zero() || waited || !self.collector.wants_more() {
+                    delay_until = None;
+                    if let Some(job) = self.next_job() {
+                        self.running = Some(Instant::now());
+                        if self.jobs.send(job).await.is_err() {
+                            return Err(Error::retry("the applier ended"));
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                biased;
+                done = self.done.recv() => match done {
+                    Some(done) => {
+                        self.running = None;
+                        self.done(done).await?;
+                    }
+                    None => return Err(Error::retry("the applier ended")),
+                },
+                got = self.received.recv(), if self.collector.wants_more() => match got {
+                    Some(got) => {
+                        if !self.collector.has_pending() && !self.p.max_delay.is_zero() {
+                            delay_until = Some(Instant::now() + self.p.max_delay);
+                        }
+                        self.collector.hold(got.room);
+                        for event in got.events {
+                            if let Event::Heartbeat { at, .. } = &event {
+                                self.p.status.set_source_clock(*at);
+                            }
+                            self.collector.event(event)?;
+                        }
+                    }
+                    None => return Err(Error::retry("the capture ended")),
+                },
+                _ = tick.tick() => self.say(),
+                _ = paused.changed() => {}
+                () = self.p.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    fn next_job(&mut self) -> Option<Job<Room>> {
+        if let Some(job) = self.collector.take() {
+            return Some(job);
+        }
+        let position = self.collector.idle_at()?.clone();
+        self.level();
+        if position == self.applied || self.stored_at.elapsed() < IDLE_CHECKPOINT_EVERY {
+            return None;
+        }
+        let end = BatchEnd { position, committed_at: None, consistent_at: None };
+        Some(Job { end: Some(end), ..Job::default() })
+    }
+
+    /// Nothing waits anywhere and the source said that it has sent everything.
+    fn level(&mut self) {
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
+        self.last_level = Some(now);
+        self.p.status.set_stream(StreamUpdate { level: Some(true), committed_at: Some(now), ..Default::default() });
+        if self.p.status.phase() == Phase::Tailing && self.checkpoint.stage == CopyStage::Complete {
+            self.p.status.set_phase(Phase::Ready);
+        }
+    }
+
+    async fn done(&mut self, done: Done) -> Result<()> {
+        for outcome in &done.ddl {
+            match outcome {
+                DdlOutcome::Applied(what) => tracing::info!("schema change applied: {what}"),
+                DdlOutcome::Ignored(what) => self.p.warn(format!("schema change not carried over: {what}")),
+                DdlOutcome::Unsafe(_) => {}
+            }
+        }
+        self.p.status.add_applied(done.transactions, done.rows);
+        if done.end.is_some() || done.rows > 0 {
+            self.p.metrics.batch_applied(done.transactions, done.rows);
+        }
+        for (table, [inserts, updates, deletes]) in &done.by_table {
+            let rows = AppliedRows { inserts: *inserts, updates: *updates, deletes: *deletes, truncates: 0 };
+            self.p.metrics.rows_applied(&table.to_string(), rows);
+        }
+        let Some(end) = done.end else { return Ok(()) };
+        self.stored_at = Instant::now();
+        if let Some(at) = &end.consistent_at {
+            self.collector.stay_convergent_until(at);
+        }
+        let consistent = end.position.reached(self.collector.consistent_at());
+        let pending = self.collector.has_pending();
+        self.p.status.set_stream(StreamUpdate {
+            applied_position: Some(end.position.clone()),
+            consistent: Some(consistent),
+            level: Some(!pending),
+            // Between two commits of a quiet source nothing was late: the lag begins where the target was last level.
+            committed_at: end.committed_at.max(self.last_level),
+            ..Default::default()
+        });
+        self.applied = end.position;
+        if consistent && self.checkpoint.stage == CopyStage::Streaming {
+            // No job runs now, so nothing is applied while constraints and triggers are made.
+            self.checkpoint.position = Some(self.applied.clone());
+            self.checkpoint.consistent_at = Some(self.collector.consistent_at().clone());
+            self.checkpoint.committed_at = end.committed_at.or(self.checkpoint.committed_at);
+            self.p.complete(&mut self.checkpoint).await?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self) {
+        match self.running {
+            Some(since) if since.elapsed() > SLOW_BATCH => {
+                let e = Error::retry(format!(
+                    "the target has been working on one batch for {} s",
+                    since.elapsed().as_secs()
+                ));
+                self.p.status.set_waiting("target", &e);
+            }
+            _ => self.p.status.clear_waiting(),
+        }
+        if self.running.is_some() || self.collector.has_pending() {
+            self.p.status.set_stream(StreamUpdate { level: Some(false), ..Default::default() });
+        }
+    }
+}
+
+struct ApplyTask {
+    pipeline: Pipeline,
+    applier: Box<dyn Applier>,
+    jobs: mpsc::Receiver<Job<Room>>,
+    done: mpsc::Sender<Done>,
+    confirm: watch::Sender<Position>,
+    /// The last job was a piece of a transaction that is still open on the target.
+    pieces: bool,
+}
+
+/// Applies jobs one after the other, and confirms what is on the target's disk.
+async fn apply_jobs(mut t: ApplyTask) -> Result<()> {
+    let mut look = tokio::time::interval(DURABLE_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = look.tick() => t.confirm().await?,
+            job = t.jobs.recv() => {
+                let Some(job) = job else {
+                    // A last look, so that a clean stop leaves little to send again.
+                    return t.confirm().await;
+                };
+                faults::point("stream.before_apply");
+                let (end, ddl) = t.apply(&job).await?;
+                faults::point("stream.applied");
+                let done = Done {
+                    end,
+                    rows: job.batch.counts.rows,
+                    transactions: job.batch.counts.transactions,
+                    by_table: job.batch.counts.by_table,
+                    ddl,
+                };
+                drop(job.rooms);
+                if t.done.send(done).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+impl ApplyTask {
+    /// Tells the source what is durable here, never more.
+    async fn confirm(&mut self) -> Result<()> {
+        if let Some(position) = self.applier.durable().await? {
+            self.confirm.send_if_modified(|now| {
+                let later = position != *now && position.reached(now);
+                if later {
+                    *now = position;
+                }
+                later
+            });
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, job: &Job<Room>) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
+        let mut tries = 0;
+        loop {
+            match self.once(job).await {
+                // Another session of the target got in the way; what is whole can be tried again at once. A piece's
+                // predecessors are gone with the transaction: only a new attempt from the checkpoint brings them back.
+                Err(e)
+                    if matches!(e.code(), Some("40001" | "40P01"))
+                        && job.end.is_some()
+                        && !self.pieces
+                        && tries < CONFLICT_RETRIES =>
+                {
+                    tries += 1;
+                    tracing::warn!("{e}; trying the batch again");
+                    tokio::time::sleep(Duration::from_millis(20 << tries)).await;
+                }
+                other => {
+                    self.pieces = job.end.is_none();
+                    return other;
+                }
+            }
+        }
+    }
+
+    async fn once(&mut self, job: &Job<Room>) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
+        let applied = self.applier.apply(&job.batch, job.end.as_ref()).await?;
+        if applied.missing.is_empty() {
+            return Ok((job.end.clone(), applied.ddl));
+        }
+        let (found, end) = self.reread(&applied, job.end.clone()).await?;
+        self.applier.apply(&found, end.as_ref()).await?;
+        Ok((end, applied.ddl))
+    }
+
+    /// Rows whose update came without a large value and that the target has not: read again at the source. They may
+    /// be newer than the log's place, so consistency moves past the read.
+    async fn reread(&mut self, applied: &Applied, mut end: Option<BatchEnd>) -> Result<(Batch, Option<BatchEnd>)> {
+        let mut batch = Batch { convergent: true, ..Batch::default() };
+        let mut newest: Option<Position> = None;
+        for (table, row) in &applied.missing {
+            let compiled = Compiled { source: table.clone(), target: table.clone() };
+            let key = compiled.key_of(row);
+            let (found, at) = self.pipeline.source.reread(table, &key).await.context("reading a row again")?;
+            if let Some(row) = found {
+                batch.change(&compiled, Change { table: table.id, op: Op::Insert, old: None, new: Some(row) })?;
+            }
+            if newest.as_ref().is_none_or(|n| at.reached(n)) {
+                newest = Some(at);
+            }
+        }
+        if batch.is_empty() {
+            batch.barrier(Step::Sets(Default::default()));
+        }
+        if let Some(end) = &mut end {
+            end.consistent_at = newest;
+        }
+        Ok((batch, end))
+    }
+}
+
+/// Looks at the source's log until that fails for good.
+async fn health(p: &Pipeline, identity: &LogIdentity) -> Result<()> {
+    let mut tick = tokio::time::interval(HEALTH_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let h = match p.source.health(identity).await {
+            Ok(h) => h,
+            // The capture's own connection decides whether the source is gone.
+            Err(e) if e.is_retry() => continue,
+            Err(e) => return Err(e),
+        };
+        p.status.set_source_clock(h.now);
+        p.status.set_stream(StreamUpdate {
+            source_position: Some(h.end),
+            retained_log_bytes: Some(h.retained_bytes),
+            ..Default::default()
+        });
+        if h.retained_bytes > RETAINED_WARNING || h.state == "unreserved" {
+            p.warn(format!(
+                "the source keeps {} MiB of log for this migration (state {}): it must not run out of disk",
+                h.retained_bytes >> 20,
+                h.state
+            ));
+        }
+    }
+}

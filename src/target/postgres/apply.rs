@@ -1,0 +1,551 @@
+//! Applies batches: set-based statements in one transaction with the checkpoint.
+//!
+//! A batch is two round trips: everything up to the checkpoint row is sent at once and looked at, then COMMIT. The
+//! commit is asynchronous; what is on disk is learnt from the flush position ([`Applier::durable`]), and only that is
+//! confirmed to the source.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use futures_util::{SinkExt, pin_mut};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Statement};
+
+use super::statements as st;
+use crate::change::{Change, Op};
+use crate::error::{Error, Result};
+use crate::pgwire::errors::wrap;
+use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
+use crate::position::{Lsn, Position};
+use crate::schema::{RowIdentity, Table};
+use crate::target::{Applied, Applier, BatchEnd, DdlOutcome};
+use crate::value::{Datum, Row};
+
+/// From so many rows on, inserts go through COPY: it saves the executor's work, but costs a round trip more.
+const COPY_FROM_ROWS: usize = 256;
+/// Rows in one statement. More make no statement cheaper, and its parameters have to lie in memory whole.
+const ROWS_PER_STATEMENT: usize = 20_000;
+/// Bytes that COPY is fed at once.
+const COPY_CHUNK: usize = 256 * 1024;
+/// Keys named in an error about rows that are not there.
+const KEYS_IN_ERROR: usize = 5;
+
+/// The session that applies the stream.
+pub struct PgApplier {
+    client: Client,
+    name: String,
+    epoch: i64,
+    statements: HashMap<String, Statement>,
+    /// A transaction is open on the server.
+    open: bool,
+    /// Commits whose log may not be flushed yet: the log's insert position after the commit, and what was committed.
+    unflushed: VecDeque<(Lsn, Position)>,
+    durable: Option<Position>,
+}
+
+/// What a statement is expected to have done.
+enum Expect {
+    Rows(u64, Arc<Table>, &'static str),
+    Anything,
+}
+
+impl PgApplier {
+    /// A session of `client`, which has the canonical settings. Sets what apply needs; `replica` says whether the role
+    /// may set `session_replication_role`.
+    pub async fn new(client: Client, name: &str, epoch: i64, replica: bool) -> Result<PgApplier> {
+        // Generic plans with nested loops: a set joins its table by the key's index, however large the set is said
+        // to be and whatever the statistics of a table that was just filled.
+        let mut settings = String::from(
+            "SET synchronous_commit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+             SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET check_function_bodies = off;",
+        );
+        if replica {
+            settings.push_str(" SET session_replication_role = replica;");
+        }
+        client.batch_execute(&settings).await.map_err(|e| wrap("preparing the apply session", &e))?;
+        Ok(PgApplier {
+            client,
+            name: name.to_owned(),
+            epoch,
+            statements: HashMap::new(),
+            open: false,
+            unflushed: VecDeque::new(),
+            durable: None,
+        })
+    }
+
+    async fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement> {
+        if let Some(s) = self.statements.get(sql) {
+            return Ok(s.clone());
+        }
+        let s = self
+            .client
+            .prepare_typed(sql, types)
+            .await
+            .map_err(|e| wrap(format_args!("preparing a statement for the target ({})", head(sql)), &e))?;
+        self.statements.insert(sql.to_owned(), s.clone());
+        Ok(s)
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        if !self.open {
+            self.client.batch_execute("BEGIN").await.map_err(|e| wrap("beginning a transaction on the target", &e))?;
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    /// Applies one step's sets. Everything is sent before the first answer is awaited.
+    async fn sets(&mut self, sets: &Sets, convergent: bool, missing: &mut Vec<(Arc<Table>, Row)>) -> Result<()> {
+        if !sets.tables.iter().any(|t| t.table.has_secondary_unique && !t.original.is_empty()) {
+            return self.all_sets(sets, convergent, missing).await;
+        }
+        self.simple("SAVEPOINT sets").await?;
+        match self.all_sets(sets, convergent, missing).await {
+            Ok(()) => self.simple("RELEASE SAVEPOINT sets").await,
+            Err(e) if matches!(e.code(), Some("23505" | "23P01")) => {
+                // Two keys met in a unique or exclusion constraint in an order that the source never saw.
+                tracing::debug!("sets collided in a unique constraint; replaying in the source's order");
+                missing.clear();
+                self.simple("ROLLBACK TO SAVEPOINT sets; RELEASE SAVEPOINT sets").await?;
+                for t in &sets.tables {
+                    if t.table.has_secondary_unique {
+                        for change in t.original.iter().chain(&t.ordered) {
+                            self.single(&t.table, change, convergent, missing).await?;
+                        }
+                    } else {
+                        let alone = std::slice::from_ref(t);
+                        self.table_sets(alone, convergent, missing).await?;
+                    }
+                }
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn all_sets(&mut self, sets: &Sets, convergent: bool, missing: &mut Vec<(Arc<Table>, Row)>) -> Result<()> {
+        self.table_sets(&sets.tables, convergent, missing).await
+    }
+
+    async fn table_sets(
+        &mut self,
+        tables: &[TableSet],
+        convergent: bool,
+        missing: &mut Vec<(Arc<Table>, Row)>,
+    ) -> Result<()> {
+        let mut calls: Vec<(Statement, Vec<st::Param>, Expect)> = Vec::new();
+        let mut copies: Vec<(&TableSet, Vec<&Row>)> = Vec::new();
+        let mut searched: Vec<(Statement, Vec<st::Param>, Arc<Table>, Vec<&Row>)> = Vec::new();
+        for t in tables {
+            let table = &t.table;
+            let mut strict: Vec<&Row> = Vec::new();
+            let mut loose: Vec<&Row> = Vec::new();
+            for (key, must) in t.deletes() {
+                if must && !convergent { strict.push(key) } else { loose.push(key) }
+            }
+            for (mut rows, must) in [(strict, true), (loose, false)] {
+                st::sort_by_key(table, &mut rows);
+                for rows in rows.chunks(ROWS_PER_STATEMENT) {
+                    let expect =
+                        if must { Expect::Rows(rows.len() as u64, table.clone(), "delete") } else { Expect::Anything };
+                    let s = st::delete(table);
+                    calls.push((self.prepare(&s.sql, &s.types).await?, params(&s, table, rows)?, expect));
+                }
+            }
+            let mut upserts: Vec<&Row> = Vec::new();
+            for (sent, mut rows) in by_sent_columns(t.updates()) {
+                if convergent && sent.len() == table.columns.len() {
+                    upserts.append(&mut rows);
+                    continue;
+                }
+                st::sort_by_key(table, &mut rows);
+                let s = st::update(table, &sent, convergent);
+                let statement = self.prepare(&s.sql, &s.types).await?;
+                for rows in rows.chunks(ROWS_PER_STATEMENT) {
+                    let p = params(&s, table, rows)?;
+                    if convergent {
+                        searched.push((statement.clone(), p, table.clone(), rows.to_vec()));
+                    } else {
+                        calls.push((statement.clone(), p, Expect::Rows(rows.len() as u64, table.clone(), "update")));
+                    }
+                }
+            }
+            let mut inserts: Vec<&Row> = t.inserts().collect();
+            if convergent && !table.key().is_empty() {
+                inserts.append(&mut upserts);
+            } else if inserts.len() >= COPY_FROM_ROWS {
+                copies.push((t, inserts));
+                continue;
+            }
+            st::sort_by_key(table, &mut inserts);
+            for rows in inserts.chunks(ROWS_PER_STATEMENT) {
+                let s = st::insert(table, convergent);
+                calls.push((self.prepare(&s.sql, &s.types).await?, params(&s, table, rows)?, Expect::Anything));
+            }
+        }
+        self.call(calls).await?;
+        for (statement, p, table, rows) in searched {
+            let found =
+                self.client.query(&statement, &refs(&p)).await.map_err(|e| apply_error(&table, "updating", &e))?;
+            let mut hit = vec![false; rows.len()];
+            for r in found {
+                let n: i64 = r.get(0);
+                if let Some(h) = usize::try_from(n - 1).ok().and_then(|n| hit.get_mut(n)) {
+                    *h = true;
+                }
+            }
+            missing.extend(rows.iter().zip(hit).filter(|(_, hit)| !hit).map(|(r, _)| (table.clone(), (*r).clone())));
+        }
+        for (t, rows) in copies {
+            self.copy(&t.table, &rows).await?;
+        }
+        for t in tables {
+            for change in &t.ordered {
+                self.single(&t.table, change, convergent, missing).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all, then looks at all answers. The first failure is the cause; later ones only say that the transaction
+    /// is aborted.
+    async fn call(&mut self, calls: Vec<(Statement, Vec<st::Param>, Expect)>) -> Result<()> {
+        let client = &self.client;
+        let answers = join_all(calls.iter().map(|(statement, params, _)| async move {
+            let refs = refs(params);
+            client.execute_raw(statement, refs.iter().copied()).await
+        }))
+        .await;
+        for ((_, _, expect), answer) in calls.iter().zip(&answers) {
+            if let Err(e) = answer {
+                return Err(match expect {
+                    Expect::Rows(_, table, what) => apply_error(table, what, e),
+                    Expect::Anything => wrap("applying changes", e),
+                });
+            }
+        }
+        for ((_, params, expect), answer) in calls.into_iter().zip(answers) {
+            if let (Expect::Rows(want, table, what), Ok(got)) = (expect, answer) {
+                if got != want {
+                    return Err(self.diverged(&table, what, want, got, params).await);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An update or delete that did not find its row: the target is not what the source thinks. Names some keys.
+    async fn diverged(&mut self, table: &Table, what: &str, want: u64, got: u64, params: Vec<st::Param>) -> Error {
+        let key = table.key();
+        let mut shown = String::new();
+        let names: Vec<_> = key.iter().map(|k| format!("c{k}")).collect();
+        let join: Vec<_> =
+            key.iter().map(|&k| format!("t.{}::text = d.c{k}::text", st::quoted(&table.columns[k].name))).collect();
+        let s = st::delete(table);
+        let sql = format!(
+            "SELECT {} FROM unnest({}) AS d({}) WHERE NOT EXISTS (SELECT 1 FROM {} t WHERE {}) LIMIT {KEYS_IN_ERROR}",
+            names.iter().map(|n| format!("{n}::text")).collect::<Vec<_>>().join(", "),
+            (1..=key.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", "),
+            names.join(", "),
+            st::qualified(&table.name),
+            join.join(" AND ")
+        );
+        if let Ok(statement) = self.client.prepare_typed(&sql, &s.types).await {
+            let refs = refs(&params[..key.len()]);
+            if let Ok(rows) = self.client.query(&statement, &refs).await {
+                let keys: Vec<_> = rows
+                    .iter()
+                    .map(|r| {
+                        let parts: Vec<_> = (0..key.len())
+                            .map(|i| {
+                                let v: Option<String> = r.get(i);
+                                format!("{}={}", table.columns[key[i]].name, v.unwrap_or_else(|| "NULL".into()))
+                            })
+                            .collect();
+                        parts.join(",")
+                    })
+                    .collect();
+                shown = keys.join("; ");
+            }
+        }
+        Error::fatal(format!(
+            "{}: {what} of {want} rows found only {got} on the target{}",
+            table.name,
+            if shown.is_empty() { String::new() } else { format!("; not there: {shown}") }
+        ))
+        .with_code("switchyard:diverged")
+        .hint("somebody else wrote to the target, or it is not the one that was copied: compare these rows, mend them and start again, or copy anew")
+    }
+
+    async fn copy(&mut self, table: &Arc<Table>, rows: &[&Row]) -> Result<()> {
+        let doing = |e: &tokio_postgres::Error| apply_error(table, "inserting", e);
+        let sql = st::copy_in(table, "FORMAT text");
+        let statement = self.prepare(&sql, &[]).await?;
+        let sink = self.client.copy_in::<_, bytes::Bytes>(&statement).await.map_err(|e| doing(&e))?;
+        pin_mut!(sink);
+        let mut chunk = Vec::with_capacity(COPY_CHUNK + 4096);
+        for row in rows {
+            st::copy_text(&mut chunk, row, table.columns.len());
+            if chunk.len() >= COPY_CHUNK {
+                let full = std::mem::replace(&mut chunk, Vec::with_capacity(COPY_CHUNK + 4096));
+                sink.send(full.into()).await.map_err(|e| doing(&e))?;
+            }
+        }
+        if !chunk.is_empty() {
+            sink.send(chunk.into()).await.map_err(|e| doing(&e))?;
+        }
+        let n = sink.as_mut().finish().await.map_err(|e| doing(&e))?;
+        if n != rows.len() as u64 {
+            return Err(Error::fatal(format!("{}: COPY took {n} of {} rows", table.name, rows.len())));
+        }
+        Ok(())
+    }
+
+    /// Applies one change by itself, in the source's order.
+    async fn single(
+        &mut self,
+        table: &Arc<Table>,
+        change: &Change,
+        convergent: bool,
+        missing: &mut Vec<(Arc<Table>, Row)>,
+    ) -> Result<()> {
+        let keyed = matches!(table.identity, RowIdentity::Key(_));
+        match (change.op, &change.old, &change.new) {
+            (Op::Insert, _, Some(row)) => {
+                let s = st::insert(table, convergent && keyed);
+                let p = params(&s, table, &[row])?;
+                self.one(&s.sql, &s.types, p, table, "inserting", None).await
+            }
+            (Op::Delete, Some(old), _) if keyed => {
+                let s = st::delete(table);
+                let p = params(&s, table, &[old])?;
+                self.one(&s.sql, &s.types, p, table, "deleting", (!convergent).then_some(1)).await
+            }
+            (Op::Delete, Some(old), _) => {
+                let (sql, types) = st::delete_whole_row(table);
+                let p = scalars(table, old, 0..table.columns.len())?;
+                self.one(&sql, &types, p, table, "deleting", (!convergent).then_some(1)).await
+            }
+            (Op::Update, old, Some(new)) => {
+                let sent: Vec<usize> = (0..new.len()).filter(|&i| new.get(i) != Datum::Unsent).collect();
+                if !keyed {
+                    let Some(old) = old else {
+                        return Err(Error::fatal(format!(
+                            "{}: the log holds an update without its old row",
+                            table.name
+                        )));
+                    };
+                    let (sql, types) = st::update_whole_row(table, &sent);
+                    let mut p = scalars(table, old, 0..table.columns.len())?;
+                    p.extend(scalars(table, new, sent.iter().copied())?);
+                    return self.one(&sql, &types, p, table, "updating", (!convergent).then_some(1)).await;
+                }
+                let key_row = old.as_ref().unwrap_or(new);
+                let (sql, types) = st::update_key(table, &sent);
+                let mut p = scalars(table, key_row, table.key().iter().copied())?;
+                p.extend(scalars(table, new, sent.iter().copied())?);
+                let n = self.one_counted(&sql, &types, p, table, "updating").await?;
+                if n == 1 {
+                    return Ok(());
+                }
+                if !convergent {
+                    let s = st::delete(table);
+                    let p = params(&s, table, &[key_row])?;
+                    return Err(self.diverged(table, "update", 1, n, p).await);
+                }
+                if new.has_unsent() {
+                    missing.push((table.clone(), new.clone()));
+                    return Ok(());
+                }
+                let s = st::insert(table, true);
+                let p = params(&s, table, &[new])?;
+                self.one(&s.sql, &s.types, p, table, "inserting", None).await
+            }
+            _ => Err(Error::fatal(format!("{}: the log holds a change without its row", table.name))),
+        }
+    }
+
+    async fn one_counted(
+        &mut self,
+        sql: &str,
+        types: &[Type],
+        p: Vec<st::Param>,
+        table: &Table,
+        doing: &str,
+    ) -> Result<u64> {
+        let statement = self.prepare(sql, types).await?;
+        self.client.execute_raw(&statement, refs(&p)).await.map_err(|e| apply_error(table, doing, &e))
+    }
+
+    async fn one(
+        &mut self,
+        sql: &str,
+        types: &[Type],
+        p: Vec<st::Param>,
+        table: &Table,
+        doing: &str,
+        expect: Option<u64>,
+    ) -> Result<()> {
+        let n = self.one_counted(sql, types, p, table, doing).await?;
+        match expect {
+            Some(want) if n != want => Err(Error::fatal(format!("{}: {doing} a row found {n} rows", table.name))
+                .with_code("switchyard:diverged")
+                .hint("somebody else wrote to the target, or it is not the one that was copied: compare the table, mend it and start again, or copy anew")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn simple(&mut self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.map_err(|e| wrap("applying changes", &e))
+    }
+
+    async fn steps(&mut self, batch: &Batch, applied: &mut Applied) -> Result<()> {
+        for step in &batch.steps {
+            match step {
+                Step::Sets(sets) => self.sets(sets, batch.convergent, &mut applied.missing).await?,
+                Step::Truncate { tables, restart_identity } => {
+                    self.simple(&st::truncate(tables, *restart_identity)).await?;
+                }
+                Step::Ddl { ddl, before } => {
+                    let outcome = super::ddl::apply_ddl(&self.client, &self.name, ddl, before.as_deref()).await?;
+                    self.statements.clear();
+                    if let DdlOutcome::Unsafe(why) = &outcome {
+                        return Err(Error::fatal(why.clone()).with_code("switchyard:ddl"));
+                    }
+                    applied.ddl.push(outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish_batch(&mut self, end: &BatchEnd) -> Result<()> {
+        let sql = "UPDATE switchyard.checkpoint SET position = $3, committed_at = coalesce($4, committed_at), \
+                   consistent_at = coalesce($5, consistent_at), updated_at = now() WHERE name = $1 AND epoch = $2";
+        let statement = self.prepare(sql, &[Type::TEXT, Type::INT8, Type::TEXT, Type::INT8, Type::TEXT]).await?;
+        let (position, consistent) = (end.position.to_string(), end.consistent_at.as_ref().map(|p| p.to_string()));
+        let n = self
+            .client
+            .execute(&statement, &[&self.name, &self.epoch, &position, &end.committed_at, &consistent])
+            .await
+            .map_err(|e| wrap("storing the checkpoint", &e))?;
+        if n != 1 {
+            return Err(Error::fenced(format!(
+                "another daemon has taken over migration {:?} (epoch {} is no longer current)",
+                self.name, self.epoch
+            )));
+        }
+        Ok(())
+    }
+
+    /// Commits. A deferred constraint may still refuse; a lost answer is `Retry`, and the checkpoint tells what became of it.
+    async fn commit(&mut self, position: &Position) -> Result<()> {
+        let lsn = self.prepare("SELECT pg_current_wal_insert_lsn()::text", &[]).await?;
+        let (done, at) = tokio::join!(self.client.batch_execute("COMMIT"), self.client.query_one(&lsn, &[]));
+        self.open = false;
+        done.map_err(|e| wrap("committing a batch", &e))?;
+        let at = at.map_err(|e| wrap("reading the target's log position", &e))?;
+        let at: String = at.get(0);
+        if let Ok(at) = at.parse::<Lsn>() {
+            self.unflushed.push_back((at, position.clone()));
+        }
+        Ok(())
+    }
+
+    async fn attempt(&mut self, batch: &Batch, end: Option<&BatchEnd>) -> Result<Applied> {
+        let mut applied = Applied::default();
+        self.begin().await?;
+        self.steps(batch, &mut applied).await?;
+        if let (Some(end), true) = (end, applied.missing.is_empty()) {
+            self.finish_batch(end).await?;
+            self.commit(&end.position).await?;
+        }
+        Ok(applied)
+    }
+}
+
+#[async_trait]
+impl Applier for PgApplier {
+    async fn apply(&mut self, batch: &Batch, end: Option<&BatchEnd>) -> Result<Applied> {
+        let result = self.attempt(batch, end).await;
+        if result.is_err() {
+            // Only tidiness: a session in a failed transaction can do nothing else.
+            let _ = self.rollback().await;
+        }
+        result
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        self.open = false;
+        self.client.batch_execute("ROLLBACK").await.map_err(|e| wrap("rolling back on the target", &e))
+    }
+
+    async fn durable(&mut self) -> Result<Option<Position>> {
+        if !self.unflushed.is_empty() && !self.open {
+            let flushed = self.prepare("SELECT pg_current_wal_flush_lsn()::text", &[]).await?;
+            let row = self
+                .client
+                .query_one(&flushed, &[])
+                .await
+                .map_err(|e| wrap("reading the target's flush position", &e))?;
+            let flushed: String = row.get(0);
+            let flushed: Lsn =
+                flushed.parse().map_err(|e: String| Error::fatal(format!("the target's flush position: {e}")))?;
+            while self.unflushed.front().is_some_and(|(at, _)| *at <= flushed) {
+                self.durable = self.unflushed.pop_front().map(|(_, p)| p);
+            }
+        }
+        Ok(self.durable.clone())
+    }
+}
+
+fn head(sql: &str) -> &str {
+    let end = sql.char_indices().nth(120).map_or(sql.len(), |(i, _)| i);
+    &sql[..end]
+}
+
+fn params(s: &st::SetStatement, table: &Table, rows: &[&Row]) -> Result<Vec<st::Param>> {
+    s.columns.iter().map(|&c| st::array(table, c, rows)).collect()
+}
+
+fn scalars(table: &Table, row: &Row, columns: impl Iterator<Item = usize>) -> Result<Vec<st::Param>> {
+    columns.map(|c| st::scalar(table, c, row.get(c))).collect()
+}
+
+fn refs(params: &[st::Param]) -> Vec<&(dyn ToSql + Sync)> {
+    params.iter().map(|p| p as &(dyn ToSql + Sync)).collect()
+}
+
+/// Groups rows by which columns were sent; there are few such sets.
+fn by_sent_columns<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<(Vec<usize>, Vec<&'a Row>)> {
+    let mut whole: Vec<&Row> = Vec::new();
+    let mut groups: Vec<(Vec<usize>, Vec<&Row>)> = Vec::new();
+    for row in rows {
+        if !row.has_unsent() {
+            whole.push(row);
+            continue;
+        }
+        let sent: Vec<usize> = (0..row.len()).filter(|&i| row.get(i) != Datum::Unsent).collect();
+        match groups.iter_mut().find(|(s, _)| *s == sent) {
+            Some((_, g)) => g.push(row),
+            None => groups.push((sent, vec![row])),
+        }
+    }
+    if let Some(first) = whole.first() {
+        groups.push(((0..first.len()).collect(), whole));
+    }
+    groups
+}
+
+fn apply_error(table: &Table, doing: &str, e: &tokio_postgres::Error) -> Error {
+    let wrapped = wrap(format_args!("{}: {doing} rows on the target", table.name), e);
+    match wrapped.code() {
+        Some("23505") => wrapped.hint("a row with this key is on the target already: somebody else wrote there, or two source rows are equal under the target's collation"),
+        Some("23502" | "23503" | "23514") => wrapped.hint("the target has a constraint that the source has not, or a trigger changed the row: drop or relax it, then start again"),
+        Some("42P01" | "42703") => wrapped.hint("the target's table is not as it was: make it as the source has it, then start again"),
+        _ => wrapped,
+    }
+}

@@ -1,0 +1,187 @@
+//! Loads copied rows through COPY, each commit together with the note of which chunks it held.
+
+use async_trait::async_trait;
+
+use super::statements as st;
+use crate::error::{Error, Result};
+use crate::pgwire::conn::PgConn;
+use crate::schema::{Table, TableName};
+use crate::source::{CopyBlock, CopyFormat};
+use crate::target::{LoadMode, Loader};
+
+/// The raw forms that a PostgreSQL server reads; see [`crate::source::CopyFormat`].
+const BINARY: &str = "postgres copy binary";
+const TEXT: &str = "postgres copy text";
+const STAGE: &str = "pg_temp.switchyard_stage";
+
+/// A session that loads chunks.
+pub struct PgLoader {
+    conn: PgConn,
+    name: String,
+    epoch: i64,
+    now: Option<Loading>,
+}
+
+struct Loading {
+    table: Table,
+    upsert: bool,
+    rows: Vec<u8>,
+}
+
+impl PgLoader {
+    /// A session of `conn`; `replica` says whether the role may set `session_replication_role`.
+    pub async fn new(mut conn: PgConn, name: &str, epoch: i64, replica: bool) -> Result<PgLoader> {
+        conn.execute("SET synchronous_commit = off").await?;
+        if replica {
+            conn.execute("SET session_replication_role = replica").await?;
+        }
+        Ok(PgLoader { conn, name: name.to_owned(), epoch, now: None })
+    }
+}
+
+#[async_trait]
+impl Loader for PgLoader {
+    fn formats(&self, table: &Table) -> Vec<CopyFormat> {
+        let mut formats = vec![CopyFormat::Raw(TEXT), CopyFormat::Rows];
+        if table.columns.iter().all(|c| c.portable_binary) {
+            formats.insert(0, CopyFormat::Raw(BINARY));
+        }
+        formats
+    }
+
+    async fn begin(&mut self, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()> {
+        let doing = || format!("loading {}", table.name);
+        self.conn.execute("BEGIN").await.map_err(|e| e.context(doing()))?;
+        // The row lock makes a newcomer's epoch wait for this transaction, and this transaction see a newcomer's.
+        let mine = self
+            .conn
+            .simple_query(&format!(
+                "SELECT 1 FROM switchyard.checkpoint WHERE name = {} AND epoch = {} FOR SHARE",
+                literal(&self.name),
+                self.epoch
+            ))
+            .await?;
+        if mine.is_empty() {
+            return Err(Error::fenced(format!("another daemon has taken over migration {:?}", self.name)));
+        }
+        let binary = format == CopyFormat::Raw(BINARY);
+        let mut options = format!("FORMAT {}", if binary { "binary" } else { "text" });
+        let sql = match mode {
+            LoadMode::Upsert => {
+                self.conn
+                    .execute(&format!(
+                        "CREATE TEMP TABLE IF NOT EXISTS switchyard_stage (LIKE {}) ON COMMIT DROP",
+                        st::qualified(&table.name)
+                    ))
+                    .await
+                    .map_err(|e| e.context(doing()))?;
+                st::copy_in(table, &options).replacen(&st::qualified(&table.name), STAGE, 1)
+            }
+            LoadMode::WholeTable => {
+                let one = [std::sync::Arc::new(table.clone())];
+                self.conn.execute("SAVEPOINT empty").await?;
+                match self.conn.execute(&st::truncate(&one, false)).await {
+                    // FREEZE wants the table emptied in the same subtransaction, so the savepoint stays open.
+                    Ok(()) if !table.partitioned => options.push_str(", FREEZE"),
+                    Ok(()) => {}
+                    // A table that a foreign key refers to cannot be truncated alone.
+                    Err(e) if e.code() == Some("0A000") => {
+                        self.conn.execute("ROLLBACK TO SAVEPOINT empty").await?;
+                        self.conn
+                            .execute(&format!("DELETE FROM {}", st::only(table)))
+                            .await
+                            .map_err(|e| e.context(doing()))?;
+                    }
+                    Err(e) => return Err(e.context(doing())),
+                }
+                st::copy_in(table, &options)
+            }
+            LoadMode::Append => st::copy_in(table, &options),
+        };
+        self.conn.copy_in_start(&sql, binary).await.map_err(|e| e.context(doing()))?;
+        self.now = Some(Loading { table: table.clone(), upsert: mode == LoadMode::Upsert, rows: Vec::new() });
+        Ok(())
+    }
+
+    async fn write(&mut self, block: CopyBlock) -> Result<()> {
+        let Some(now) = &mut self.now else {
+            return Err(Error::fatal("a block was written before its chunk was begun"));
+        };
+        let result = match block {
+            CopyBlock::Raw { bytes, .. } => self.conn.copy_in_write(&bytes).await,
+            CopyBlock::Rows(rows) => {
+                now.rows.clear();
+                for row in &rows {
+                    st::copy_text(&mut now.rows, row, now.table.columns.len());
+                }
+                self.conn.copy_in_write(&now.rows).await
+            }
+        };
+        result.map_err(|e| load_error(&now.table.name, e))
+    }
+
+    async fn commit(&mut self, source: &TableName, chunks: &[u32]) -> Result<u64> {
+        let Some(now) = self.now.take() else {
+            return Err(Error::fatal("a chunk was committed before it was begun"));
+        };
+        let name = now.table.name.clone();
+        let rows = self.conn.copy_in_finish().await.map_err(|e| load_error(&name, e))?;
+        if now.upsert {
+            let columns: Vec<_> = now.table.columns.iter().map(|c| st::quoted(&c.name)).collect();
+            let columns = columns.join(", ");
+            self.conn
+                .execute(&format!(
+                    "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {STAGE}{}",
+                    st::qualified(&name),
+                    st::on_conflict(&now.table)
+                ))
+                .await
+                .map_err(|e| load_error(&name, e))?;
+        }
+        // Rows are counted once, with the first of the chunks.
+        let values: Vec<_> = chunks
+            .iter()
+            .enumerate()
+            .map(|(i, n)| {
+                format!(
+                    "({}, {}, {}, {n}, {})",
+                    literal(&self.name),
+                    literal(&source.schema),
+                    literal(&source.name),
+                    if i == 0 { rows } else { 0 }
+                )
+            })
+            .collect();
+        self.conn
+            .execute(&format!(
+                "INSERT INTO switchyard.chunk (name, table_schema, table_name, number, rows) VALUES {}",
+                values.join(", ")
+            ))
+            .await
+            .map_err(|e| load_error(&name, e))?;
+        self.conn.execute("COMMIT").await.map_err(|e| load_error(&name, e))?;
+        Ok(rows)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        if self.now.take().is_some() {
+            let _ = self.conn.copy_in_fail("given up").await;
+        }
+        self.conn.execute("ROLLBACK").await
+    }
+}
+
+fn load_error(table: &TableName, e: Error) -> Error {
+    let e = e.context(format!("loading {table}"));
+    match e.code() {
+        Some("23505") => e.hint("the target's table held rows before the copy: empty it and start again"),
+        Some("23502" | "23514") => {
+            e.hint("the target has a constraint that the source has not: drop or relax it, then start again")
+        }
+        _ => e,
+    }
+}
+
+fn literal(text: &str) -> String {
+    crate::target::postgres::statements::literal(text)
+}
