@@ -9,3 +9,4 @@ mod pgoutput;
 mod sandbox;
 mod source_catalog;
 mod stream;
+mod target_schema;

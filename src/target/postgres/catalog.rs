@@ -9,26 +9,31 @@ use crate::error::{Error, Result};
 use crate::pgwire::{errors::wrap, types};
 use crate::schema::{Column, Identity, RowIdentity, Table, TableId, TableName};
 
-/// A column with what the catalog says besides: the number, and whether it is generated.
+/// Columns of tables. (`unnest` of two arrays is grammar, not a function: it must stand without schema.)
 const COLUMNS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, a.attname::text, a.attnum::int4,
        pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid,
        CASE WHEN t.typtype = 'd' THEN b.base ELSE a.atttypid END,
-       a.attnotnull OR COALESCE(b.notnull, false), a.attidentity::text, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
+       a.attnotnull, a.attidentity::text, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        (SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname)
         FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
+<<<<<<< HEAD
         WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation), c.relkind = 'p'
 FROM pg_catalog.unnest($1::text[], $2::text[]) AS w (s, r)
+=======
+        WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation)
+FROM unnest($1::text[], $2::text[]) AS w (s, r)
+>>>>>>> schema
 JOIN pg_catalog.pg_namespace n ON n.nspname = w.s
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.r AND c.relkind IN ('r', 'p')
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 LEFT JOIN LATERAL (
-    WITH RECURSIVE up (oid, typtype, base, notnull) AS (
-        SELECT t.oid, t.typtype, t.typbasetype, t.typnotnull
-        UNION ALL SELECT p.oid, p.typtype, p.typbasetype, p.typnotnull FROM up JOIN pg_catalog.pg_type p ON p.oid = up.base AND up.typtype = 'd')
-    SELECT (SELECT oid FROM up WHERE typtype <> 'd') AS base, (SELECT bool_or(typnotnull) FROM pg_catalog.pg_type z WHERE z.oid = t.oid) AS notnull
+    WITH RECURSIVE up (oid, typtype, below) AS (
+        SELECT t.oid, t.typtype, t.typbasetype
+        UNION ALL SELECT p.oid, p.typtype, p.typbasetype FROM up JOIN pg_catalog.pg_type p ON p.oid = up.below AND up.typtype = 'd')
+    SELECT oid AS base FROM up WHERE typtype <> 'd'
 ) b ON t.typtype = 'd'
 ORDER BY c.oid, a.attnum";
 
@@ -86,7 +91,7 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             number: r.get(5),
             type_name: r.get(6),
             kind: types::kind(base),
-            nullable: !r.get::<_, bool>(9),
+            nullable: !r.get::<_, Option<bool>>(9).unwrap_or(false),
             identity: match r.get::<_, String>(10).as_str() {
                 "a" => Some(Identity::Always),
                 "d" => Some(Identity::ByDefault),

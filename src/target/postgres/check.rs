@@ -249,7 +249,7 @@ async fn existing(
     }
     let owned = client
         .query(
-            "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (s, r, i)
+            "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (s, r, i)
              LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.s
              LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.r ORDER BY w.i",
             &[

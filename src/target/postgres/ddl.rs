@@ -407,7 +407,7 @@ pub fn plan(
         }
     }
     let storage_only = ["logged", "unlogged", "access", "tablespace"].iter().any(|w| mentions(statement, w));
-    if !explained && !(storage_only && !mentions(statement, "using")) {
+    if !explained && (!storage_only || mentions(statement, "using")) {
         return Err("the source rewrote the table's rows, and the definitions do not say how".into());
     }
     Ok(steps)
