@@ -58,6 +58,9 @@ pub fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.add_rows(rows.iter().cloned());
+    for c in table.column_iter_mut() {
+        c.set_padding((0, 2));
+    }
     for i in right {
         if let Some(c) = table.column_mut(*i) {
             c.set_cell_alignment(CellAlignment::Right);
