@@ -17,13 +17,8 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, a.attname:
        a.attnotnull, a.attidentity::text, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        (SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname)
         FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
-<<<<<<< HEAD
         WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation), c.relkind = 'p'
-FROM pg_catalog.unnest($1::text[], $2::text[]) AS w (s, r)
-=======
-        WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation)
 FROM unnest($1::text[], $2::text[]) AS w (s, r)
->>>>>>> schema
 JOIN pg_catalog.pg_namespace n ON n.nspname = w.s
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.r AND c.relkind IN ('r', 'p')
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
