@@ -50,7 +50,7 @@ pub struct Global {
     /// Print one JSON document on stdout; texts for people go to stderr
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// Address of the running daemon's API [default: [api] listen of the configuration, else http://127.0.0.1:7654]
+    /// Address of the running daemon's API [default: api.listen of the configuration, else http://127.0.0.1:7654]
     #[arg(long, global = true, value_name = "URL", env = "SWITCHYARD_API", help_heading = "Global options")]
     pub api: Option<String>,
     /// Token for the API [default: from the configuration]
@@ -66,7 +66,7 @@ pub struct Global {
     /// Log more; twice: everything. RUST_LOG, if set, wins
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
-    /// Form of log lines on stderr [default: [log] format of the configuration, else text]
+    /// Form of log lines on stderr [default: log.format of the configuration, else text]
     #[arg(long, global = true, value_name = "FORMAT", value_enum, help_heading = "Global options")]
     pub log_format: Option<LogFormat>,
 }
