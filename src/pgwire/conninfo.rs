@@ -36,7 +36,7 @@ pub struct ConnInfo {
     pub database: String,
     /// TLS mode.
     pub sslmode: SslMode,
-    /// PEM file of certificate authorities; the system's if absent.
+    /// PEM file of certificate authorities, or `system`; the system's if absent.
     pub sslrootcert: Option<PathBuf>,
     /// PEM file of the client's certificate.
     pub sslcert: Option<PathBuf>,
@@ -87,9 +87,14 @@ impl ConnInfo {
             sslkey: None,
             connect_timeout: 10,
         };
-        for (name, value) in parsed.query_pairs() {
+        let mut mode_given = false;
+        // Not `query_pairs`: that is for forms, where `+` means a blank; libpq takes it as it stands.
+        for pair in parsed.query().unwrap_or("").split('&').filter(|p| !p.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
             match &*name {
                 "sslmode" => {
+                    mode_given = true;
                     info.sslmode = match &*value {
                         "disable" => SslMode::Disable,
                         "allow" | "prefer" => SslMode::Prefer,
@@ -109,7 +114,22 @@ impl ConnInfo {
                 other => return Err(bad(format!("parameter {other:?} is unknown"))),
             }
         }
+        if info.system_roots() {
+            // As libpq: the system's authorities sign for anybody, so only the name makes them mean something.
+            if !mode_given {
+                info.sslmode = SslMode::VerifyFull;
+            } else if info.sslmode != SslMode::VerifyFull {
+                return Err(bad("sslrootcert=system needs sslmode=verify-full".into()));
+            }
+        }
+        if info.sslcert.is_some() != info.sslkey.is_some() {
+            return Err(bad("sslcert and sslkey belong together: give both".into()));
+        }
         Ok(info)
+    }
+    /// Whether `sslrootcert=system` asks for the system's authorities.
+    pub fn system_roots(&self) -> bool {
+        self.sslrootcert.as_deref() == Some(std::path::Path::new("system"))
     }
     /// `host:port`, for messages.
     pub fn address(&self) -> String {
@@ -130,4 +150,37 @@ fn percent_decode(s: &str) -> Option<String> {
         });
     }
     String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<ConnInfo> {
+        ConnInfo::parse("source.url", &SecretString::from(url.to_owned()))
+    }
+
+    #[test]
+    fn given_escapes_and_parameters_when_parsed_then_each_is_read_as_libpq_reads_it() {
+        let info = parse("postgres://re%40pl:p%3Aw%2F@[::1]:5433/sh%20op?sslmode=verify-ca&sslrootcert=/a+b/ca.pem").unwrap();
+        assert_eq!((&*info.host, info.port, &*info.user, &*info.database), ("::1", 5433, "re@pl", "sh op"));
+        assert_eq!(info.password.unwrap().expose_secret(), "p:w/");
+        assert_eq!(info.sslmode, SslMode::VerifyCa);
+        assert_eq!(info.sslrootcert.unwrap(), PathBuf::from("/a+b/ca.pem"));
+    }
+
+    #[test]
+    fn given_the_systems_authorities_when_parsed_then_the_name_must_be_verified() {
+        assert_eq!(parse("postgres://u@h/d?sslrootcert=system").unwrap().sslmode, SslMode::VerifyFull);
+        assert!(parse("postgres://u@h/d?sslrootcert=system&sslmode=require").is_err());
+        assert!(parse("postgres://u@h/d?sslcert=/x").is_err());
+    }
+
+    #[test]
+    fn given_a_broken_url_when_parsed_then_the_password_is_not_in_the_error() {
+        for url in ["postgres://u:sesame@h:x/d", "mysql://u:sesame@h/d", "postgres://u:sesame@h/d?sslmode=full", "u:sesame"] {
+            let e = parse(url).unwrap_err();
+            assert!(!format!("{e} {:?}", e.hint_text()).contains("sesame"), "{e}");
+        }
+    }
 }

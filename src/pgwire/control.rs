@@ -1,6 +1,9 @@
 //! Ordinary SQL sessions (tokio-postgres), with our TLS modes and the settings that fix text forms.
 
-use tokio_postgres::Client;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::SslMode as Mode;
+use tokio_postgres::{Client, Connection};
 
 use super::conninfo::ConnInfo;
 use super::errors::wrap;
@@ -34,14 +37,57 @@ pub async fn connect(info: &ConnInfo, who: &str) -> Result<Client> {
         use secrecy::ExposeSecret;
         config.password(p.expose_secret());
     }
-    let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(|e| wrap(&doing, &e))?;
-    tokio::spawn(async move {
-        // The client's own calls report the failure; here it would only be said twice.
-        let _ = connection.await;
-    });
+    let client = match super::tls::settings(info).map_err(|e| e.context(&doing))? {
+        None => run(config.ssl_mode(Mode::Disable).connect(tokio_postgres::NoTls).await, info, &doing)?,
+        Some(tls) => {
+            config.ssl_mode(if tls.required { Mode::Require } else { Mode::Prefer });
+            let make = tokio_postgres_rustls::MakeRustlsConnect::new(ClientConfig::clone(&tls.config));
+            run(config.connect(make).await, info, &doing)?
+        }
+    };
     client.batch_execute(SESSION_SETTINGS).await.map_err(|e| wrap(&doing, &e))?;
     if client.is_closed() {
         return Err(Error::retry(format!("{doing}: the connection was closed at once")));
     }
     Ok(client)
+}
+
+/// Keeps the connection running in a task of its own.
+fn run<S, T>(
+    connected: Result<(Client, Connection<S, T>), tokio_postgres::Error>,
+    info: &ConnInfo,
+    doing: &str,
+) -> Result<Client>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (client, connection) = connected.map_err(|e| refused(info, doing, &e))?;
+    tokio::spawn(async move {
+        // The client's own calls report the failure; here it would only be said twice.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+/// Why there is no connection.
+fn refused(info: &ConnInfo, doing: &str, e: &tokio_postgres::Error) -> Error {
+    if let Some(tls) = super::tls::explain(doing, &info.host, e) {
+        return tls;
+    }
+    // tokio-postgres has no public kinds for these; its words are stable (error/mod.rs, connect_tls.rs, connect_raw.rs).
+    let text = std::error::Error::source(e).map(ToString::to_string).unwrap_or_default();
+    if text.contains("server does not support TLS") {
+        return super::tls::not_offered(doing);
+    }
+    let words = e.to_string();
+    if e.as_db_error().is_none() && (words.starts_with("invalid configuration") || words.starts_with("authentication error"))
+    {
+        let e = Error::fatal(format!("{doing}: {words}"));
+        return match text.contains("password missing") || words.contains("password missing") {
+            true => e.hint("the server asks for a password: write postgres://user:${PASSWORD}@host/database"),
+            false => e,
+        };
+    }
+    wrap(doing, e)
 }

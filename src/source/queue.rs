@@ -39,6 +39,10 @@ impl EventSender {
         };
         self.tx.send((parcel, room)).map_err(|_| Closed)
     }
+    /// Waits until nobody listens any more.
+    pub async fn closed(&self) {
+        self.tx.closed().await;
+    }
     /// Whether nobody listens any more.
     pub fn is_closed(&self) -> bool {
         self.tx.is_closed()

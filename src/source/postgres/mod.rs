@@ -7,6 +7,9 @@ pub mod dump;
 mod dump_text;
 pub mod slot;
 pub mod types;
+pub mod pgoutput;
+pub mod replication;
+mod walsender;
 
 use crate::error::Result;
 use crate::source::SourceOptions;
