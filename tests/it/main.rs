@@ -3,3 +3,5 @@ mod pgoutput;
 mod sandbox;
 mod source_catalog;
 mod stream;
+mod check;
+mod source_ddl;

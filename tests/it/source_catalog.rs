@@ -310,3 +310,16 @@ async fn given_a_partial_selection_when_dumped_then_it_restores_alone() {
         .unwrap();
     assert_eq!(types, "mood price");
 }
+
+#[tokio::test]
+async fn given_an_awkward_schema_when_written_from_the_catalog_then_the_catalogs_are_equal() {
+    let server = start();
+    server.psql(AWKWARD).unwrap();
+    server.psql("drop table public.unlogged").unwrap();
+    let (client, _) = connect(&server, "postgres").await;
+    let all = catalog::read(&client, &select(&[], &[]), &TableIds::default()).await.unwrap();
+    let script = switchyard::source::postgres::script::script(&client, &all, true).await.unwrap();
+    server.psql("create database restored").unwrap();
+    restore(&server, "restored", &script);
+    assert_same(&server, "restored", CATALOG);
+}

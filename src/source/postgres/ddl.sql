@@ -73,7 +73,7 @@ BEGIN
   FOR c IN SELECT DISTINCT ON (k.classid, k.objid) k.* FROM pg_catalog.pg_event_trigger_ddl_commands() k
             ORDER BY k.classid, k.objid, k.objsubid
   LOOP
-    CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity LIKE 'switchyard%';
+    CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
     doc := pg_catalog.jsonb_build_object('tag', c.command_tag, 'statement', statement, 'object', coalesce(c.object_identity, ''));
     IF c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND NOT c.in_extension
        AND EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.oid = c.objid AND r.relkind IN ('r', 'p')) THEN
@@ -107,7 +107,7 @@ DECLARE
   doc jsonb;
 BEGIN
   FOR c IN SELECT * FROM pg_catalog.pg_event_trigger_dropped_objects() LOOP
-    CONTINUE WHEN c.is_temporary OR c.schema_name = 'switchyard' OR c.object_identity LIKE 'switchyard%';
+    CONTINUE WHEN c.is_temporary OR c.schema_name = 'switchyard' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
     -- Dropped columns and constraints come with their table's own message.
     CONTINUE WHEN NOT (c.object_type = 'table' OR c.original) OR c.object_type IN ('table column', 'table constraint', 'default value');
     doc := pg_catalog.jsonb_build_object('tag', tg_tag, 'statement', pg_catalog.current_query(), 'object', c.object_identity, 'oid', c.objid::int8);

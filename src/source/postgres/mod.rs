@@ -5,6 +5,7 @@ pub mod check;
 pub mod ddl;
 pub mod dump;
 mod dump_text;
+pub mod script;
 pub mod slot;
 pub mod types;
 pub mod pgoutput;
