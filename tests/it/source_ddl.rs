@@ -1,8 +1,13 @@
 //! The DDL trigger on a real server: what it writes into the log, in order, and what it never disturbs.
 
 use switchyard::change::DdlEffect;
-use switchyard::source::postgres::catalog::TableIds;
+use std::sync::Arc;
+
+use switchyard::source::postgres::catalog::{self, TableIds, Wanted};
+use switchyard::source::postgres::pgoutput::{Relation, RelationColumn};
+use switchyard::source::postgres::replication::RelationResolver;
 use switchyard::source::postgres::{ddl, slot};
+use switchyard::transform::select::Selection;
 
 use crate::source_catalog::{connect, start};
 
@@ -83,6 +88,40 @@ async fn given_the_trigger_when_the_schema_changes_then_the_log_says_what_came_o
     assert_eq!(removed.last().unwrap(), "schema switchyard");
     assert!(slot::finish(&client, &slot::Names::of("shop")).await.unwrap().is_empty());
     server.psql("create table last (id int)").unwrap();
+}
+
+#[tokio::test]
+async fn given_relations_when_resolved_then_the_log_decides_and_changes_are_named() {
+    let server = start();
+    server.psql("create table t (id int primary key, a text)").unwrap();
+    let (client, info) = connect(&server, "postgres").await;
+    let ids = Arc::new(TableIds::default());
+    let everything = Selection::default();
+    let tables = catalog::tables(&client, &everything, &ids).await.unwrap();
+    let name = tables[0].name.clone();
+    let d = catalog::table(&client, Wanted::Name(&name), &ids).await.unwrap().unwrap();
+    let relation = |columns: &[(&str, u32)]| Relation {
+        oid: d.oid,
+        schema: "public".into(),
+        name: "t".into(),
+        replica_identity: b'd',
+        columns: columns
+            .iter()
+            .map(|(name, type_oid)| RelationColumn { key: false, name: (*name).into(), type_oid: *type_oid, type_modifier: -1 })
+            .collect(),
+    };
+    let mut resolver = ddl::CatalogResolver::new(info, everything, ids, &tables);
+    // The log is older than the catalog: what the copy knew counts.
+    server.psql("alter table t add b int").unwrap();
+    let old = resolver.resolve(&relation(&[("id", 23), ("a", 25)])).await.unwrap();
+    assert_eq!(*old, *tables[0]);
+    // Without a message of the trigger the catalog is asked, and must agree with the log.
+    let new = resolver.resolve(&relation(&[("id", 23), ("a", 25), ("b", 23)])).await.unwrap();
+    assert_eq!((new.columns.len(), new.id), (3, old.id));
+    let e = resolver.resolve(&relation(&[("id", 20), ("c", 25), ("b", 23)])).await.unwrap_err();
+    for said in ["public.t", "column c was added", "column a was dropped or renamed", "column id has another type than integer"] {
+        assert!(e.message().contains(said), "{e}");
+    }
 }
 
 #[test]
