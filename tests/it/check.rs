@@ -68,7 +68,10 @@ async fn given_an_awkward_schema_when_checked_then_each_table_has_its_statement(
 #[tokio::test]
 async fn given_a_role_without_rights_when_checked_then_the_exact_statements_are_said() {
     let server = start();
-    psql(&server, "create schema s; create table s.t (id int primary key); create table s.hidden (id int primary key); alter table s.hidden enable row level security; create role \"App-1\" login");
+    psql(
+        &server,
+        "create schema s; create table s.t (id int primary key); create table s.hidden (id int primary key); alter table s.hidden enable row level security; create role \"App-1\" login",
+    );
     let findings = look(server.url_as("App-1", "", "postgres"), &[], &[]).await;
     use Severity::{Note, Problem};
     has(&findings, Problem, "replication", "ALTER ROLE \"App-1\" REPLICATION");

@@ -46,10 +46,7 @@ async fn given_an_awkward_schema_when_read_then_every_field_is_right() {
     let ids = TableIds::default();
     let all = catalog::read(&client, &select(&[], &[]), &ids).await.unwrap();
     let tables: Vec<Arc<Table>> = all.tables.iter().map(|d| d.table.clone()).collect();
-    assert_eq!(
-        all.left_out,
-        [(TableName::new("public", "unlogged"), LeftOut::Unlogged)],
-    );
+    assert_eq!(all.left_out, [(TableName::new("public", "unlogged"), LeftOut::Unlogged)],);
     let mut want = vec![
         "\"Odd Schema\".\"Größe \"\"x\"\"; Type: TABLE\"",
         "other.e",
@@ -119,7 +116,8 @@ async fn given_ten_thousand_tables_when_read_then_it_takes_seconds() {
     for part in 0..20 {
         let sql = format!(
             "do $$ begin for i in {}..{} loop execute format('create table t%s (id int primary key, a text, b numeric)', i); end loop; end $$",
-            part * 500 + 1, (part + 1) * 500
+            part * 500 + 1,
+            (part + 1) * 500
         );
         server.psql(&sql).unwrap();
     }

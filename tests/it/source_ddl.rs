@@ -1,7 +1,7 @@
 //! The DDL trigger on a real server: what it writes into the log, in order, and what it never disturbs.
 
-use switchyard::change::DdlEffect;
 use std::sync::Arc;
+use switchyard::change::DdlEffect;
 
 use switchyard::source::postgres::catalog::{self, TableIds, Wanted};
 use switchyard::source::postgres::pgoutput::{Relation, RelationColumn};
@@ -13,7 +13,8 @@ use crate::source_catalog::{connect, start};
 
 /// The trigger's messages since the last call, as JSON.
 fn messages(server: &switchyard::sandbox::PgServer) -> Vec<String> {
-    let sql = "select data from pg_logical_slot_get_changes('look', null, null) where data like 'message:%switchyard.ddl%'";
+    let sql =
+        "select data from pg_logical_slot_get_changes('look', null, null) where data like 'message:%switchyard.ddl%'";
     server.psql(sql).unwrap().lines().map(|l| l.split_once("content:").unwrap().1.to_owned()).collect()
 }
 
@@ -22,7 +23,13 @@ fn show(effect: &DdlEffect) -> String {
         DdlEffect::Table { after, missing_values, rewritten } => {
             let columns: Vec<&str> = after.columns.iter().map(|c| &*c.name).collect();
             let missing: Vec<String> = missing_values.iter().map(|(n, v)| format!("{n}={v}")).collect();
-            format!("{}({}) {}{}", after.name, columns.join(","), missing.join(","), if *rewritten { " rewritten" } else { "" })
+            format!(
+                "{}({}) {}{}",
+                after.name,
+                columns.join(","),
+                missing.join(","),
+                if *rewritten { " rewritten" } else { "" }
+            )
         }
         DdlEffect::Index { table, name, definition } => format!("index {name} on {table}: {definition}"),
         DdlEffect::Dropped { table } => format!("dropped {table}"),
@@ -62,11 +69,15 @@ async fn given_the_trigger_when_the_schema_changes_then_the_log_says_what_came_o
     assert_eq!(said("create view v as select 1 as x"), ["other"]);
     assert_eq!(said("create temp table tmp (a int)"), Vec::<String>::new());
     assert_eq!(
-        said("begin; alter table t add c1 int; insert into t values (2, 'y'); alter table t add c2 int[] default '{1,2}'; create table u (); drop table u; rollback"),
+        said(
+            "begin; alter table t add c1 int; insert into t values (2, 'y'); alter table t add c2 int[] default '{1,2}'; create table u (); drop table u; rollback"
+        ),
         Vec::<String>::new()
     );
     assert_eq!(
-        said("begin; alter table t add c1 int; insert into t values (2, 'y'); alter table t add c2 int[] default '{1,2}'; create table u (); drop table u; commit"),
+        said(
+            "begin; alter table t add c1 int; insert into t values (2, 'y'); alter table t add c2 int[] default '{1,2}'; create table u (); drop table u; commit"
+        ),
         ["public.t(id,a,B\"x,c1) ", "public.t(id,a,B\"x,c1,c2) c2={1,2}", "public.u() ", "dropped public.u"]
     );
     assert_eq!(said("drop table t cascade"), ["dropped public.t"]);
@@ -107,7 +118,12 @@ async fn given_relations_when_resolved_then_the_log_decides_and_changes_are_name
         replica_identity: b'd',
         columns: columns
             .iter()
-            .map(|(name, type_oid)| RelationColumn { key: false, name: (*name).into(), type_oid: *type_oid, type_modifier: -1 })
+            .map(|(name, type_oid)| RelationColumn {
+                key: false,
+                name: (*name).into(),
+                type_oid: *type_oid,
+                type_modifier: -1,
+            })
             .collect(),
     };
     let mut resolver = ddl::CatalogResolver::new(info, everything, ids, &tables);
@@ -119,7 +135,9 @@ async fn given_relations_when_resolved_then_the_log_decides_and_changes_are_name
     let new = resolver.resolve(&relation(&[("id", 23), ("a", 25), ("b", 23)])).await.unwrap();
     assert_eq!((new.columns.len(), new.id), (3, old.id));
     let e = resolver.resolve(&relation(&[("id", 20), ("c", 25), ("b", 23)])).await.unwrap_err();
-    for said in ["public.t", "column c was added", "column a was dropped or renamed", "column id has another type than integer"] {
+    for said in
+        ["public.t", "column c was added", "column a was dropped or renamed", "column id has another type than integer"]
+    {
         assert!(e.message().contains(said), "{e}");
     }
 }

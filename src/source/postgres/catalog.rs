@@ -195,9 +195,10 @@ impl Told {
         if r.kind == 'f' || r.unlogged || r.extension {
             return None;
         }
-        let user = self.types.iter().map(|(oid, is_enum, base)| {
-            (*oid, if *is_enum { UserType::Enum } else { UserType::Domain(*base) })
-        });
+        let user = self
+            .types
+            .iter()
+            .map(|(oid, is_enum, base)| (*oid, if *is_enum { UserType::Enum } else { UserType::Domain(*base) }));
         let indexes = HashMap::from([(r.oid, self.indexes)]);
         let world = World::new(vec![r.clone()]);
         Some(assemble(&world, &r, self.attributes, &indexes, &user.collect(), ids))
@@ -328,7 +329,7 @@ fn assemble(
             object_columns.push(a.name.clone());
         }
         let is_generated = a.generated;
-            let modified = (a.type_oid, a.type_modifier);
+        let modified = (a.type_oid, a.type_modifier);
         let column = Column {
             kind: types::kind(a.type_oid, user),
             portable_binary: types::portable_binary(a.type_oid, user),
@@ -341,11 +342,11 @@ fn assemble(
             collation: a.collation,
         };
         if is_generated {
-                generated.push(column);
-            } else {
-                sent.push(column);
-                column_types.push(modified);
-            }
+            generated.push(column);
+        } else {
+            sent.push(column);
+            column_types.push(modified);
+        }
     }
     let own = indexes.get(&r.oid).unwrap_or(&none);
     let leaves = world.leaves(r);
@@ -366,9 +367,11 @@ fn assemble(
     // The key's own index, and on partitions its copies, are the only ones that do not count.
     let has_secondary_unique = own.iter().any(|i| key_index.as_ref().is_none_or(|k| k.name != i.name))
         || leaves.iter().filter(|l| l.oid != r.oid).any(|l| {
-            indexes.get(&l.oid).unwrap_or(&none).iter().any(|i| {
-                !(i.plain && key_names.as_ref().is_some_and(|k| i.columns.iter().eq(k.iter())))
-            })
+            indexes
+                .get(&l.oid)
+                .unwrap_or(&none)
+                .iter()
+                .any(|i| !(i.plain && key_names.as_ref().is_some_and(|k| i.columns.iter().eq(k.iter()))))
         });
     let leaves: Vec<Leaf> = leaves
         .into_iter()
@@ -404,7 +407,11 @@ fn assemble(
 }
 
 /// What finds a row of the relation again, and the index that says so; or why nothing does and what helps.
-fn identity(r: &Relation, indexes: &[Index], sent: &[Column]) -> Result<(RowIdentity, Option<Index>), (String, String)> {
+fn identity(
+    r: &Relation,
+    indexes: &[Index],
+    sent: &[Column],
+) -> Result<(RowIdentity, Option<Index>), (String, String)> {
     let places = |i: &Index| -> Option<Vec<usize>> {
         i.columns.iter().map(|name| sent.iter().position(|c| c.name == *name)).collect()
     };
@@ -416,11 +423,7 @@ fn identity(r: &Relation, indexes: &[Index], sent: &[Column]) -> Result<(RowIden
             .min_by_key(|i| (!i.primary, i.columns.len(), i.name.clone()))
     };
     let help = || match candidates() {
-        Some(i) => format!(
-            "ALTER TABLE {} REPLICA IDENTITY USING INDEX {}",
-            r.name,
-            crate::schema::Ident(&i.name)
-        ),
+        Some(i) => format!("ALTER TABLE {} REPLICA IDENTITY USING INDEX {}", r.name, crate::schema::Ident(&i.name)),
         None => full.clone(),
     };
     let by = |i: &Index| match places(i) {
@@ -434,7 +437,10 @@ fn identity(r: &Relation, indexes: &[Index], sent: &[Column]) -> Result<(RowIden
         'd' => match indexes.iter().find(|i| i.primary) {
             Some(i) if i.immediate && i.plain => by(i),
             Some(_) => Err((
-                format!("the primary key of {} is deferrable (or not valid), so it does not identify rows in the log", r.name),
+                format!(
+                    "the primary key of {} is deferrable (or not valid), so it does not identify rows in the log",
+                    r.name
+                ),
                 help(),
             )),
             None => Err((format!("{} has no primary key", r.name), help())),

@@ -157,7 +157,11 @@ fn settings(s: &Server, out: &mut Report) {
             format!("upgrade the source to {MINIMUM} or newer first (pg_upgrade)"),
         ),
         m if m < RECOMMENDED => {
-            out.add(Note, "version", format!("{version}: works, but is deprecated; {RECOMMENDED} or newer is recommended"));
+            out.add(
+                Note,
+                "version",
+                format!("{version}: works, but is deprecated; {RECOMMENDED} or newer is recommended"),
+            );
         }
         _ => out.ok("version", version),
     }
@@ -189,7 +193,10 @@ fn settings(s: &Server, out: &mut Report) {
                 Problem,
                 code,
                 format!("all {max} {what} are in use"),
-                format!("ALTER SYSTEM SET {code} = {}; then restart the source, or free one that is no longer needed", max + 4),
+                format!(
+                    "ALTER SYSTEM SET {code} = {}; then restart the source, or free one that is no longer needed",
+                    max + 4
+                ),
             );
         }
     }
@@ -212,7 +219,10 @@ fn settings(s: &Server, out: &mut Report) {
         out.fix(
             Warning,
             "wal_sender_timeout",
-            format!("wal_sender_timeout is {} ms: short pauses of the network will cut the stream", s.sender_timeout_ms),
+            format!(
+                "wal_sender_timeout is {} ms: short pauses of the network will cut the stream",
+                s.sender_timeout_ms
+            ),
             "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf()",
         );
     }
@@ -387,7 +397,10 @@ async fn privileges(client: &Client, s: &Server, catalog: &Catalog, out: &mut Re
         if !get::<bool>(row, 5)? && roots.contains(&name) {
             own.push((
                 format!("role {role} does not own {name}, so it may not publish it"),
-                format!("GRANT {} TO {role}, or ALTER TABLE {name} OWNER TO {role}, or connect as a superuser", Ident(&owner)),
+                format!(
+                    "GRANT {} TO {role}, or ALTER TABLE {name} OWNER TO {role}, or connect as a superuser",
+                    Ident(&owner)
+                ),
             ));
         }
         if get::<bool>(row, 6)? && !s.bypass_rls {
@@ -425,7 +438,9 @@ async fn existing_slot(client: &Client, names: &Names, s: &Server, out: &mut Rep
         out.fix(
             Severity::Warning,
             "slot",
-            format!("replication slot {name} exists and is in use by process {pid}: another daemon runs this migration"),
+            format!(
+                "replication slot {name} exists and is in use by process {pid}: another daemon runs this migration"
+            ),
             "stop it before starting another, or choose another migration name",
         );
     } else {
@@ -459,7 +474,9 @@ async fn beside_tables(client: &Client, selection: &Selection, out: &mut Report)
         out.add(
             Severity::Note,
             "sequences",
-            format!("{sequences} sequences: their definitions come with the schema, their values are set at the cutover"),
+            format!(
+                "{sequences} sequences: their definitions come with the schema, their values are set at the cutover"
+            ),
         );
     }
     Ok(())

@@ -99,8 +99,9 @@ fn read(json: &[u8], ids: &TableIds) -> Result<(Ddl, Option<Described>)> {
     let message: Message = serde_json::from_slice(json).map_err(|e| {
         // The parser's own words would quote the statement, which may hold values.
         let at = (e.line(), e.column());
-        Error::fatal(format!("reading a schema change from the log: not a message of our trigger (at {at:?})"))
-            .hint("the trigger at the source is of another version of Switchyard: run the same version again, or start anew")
+        Error::fatal(format!("reading a schema change from the log: not a message of our trigger (at {at:?})")).hint(
+            "the trigger at the source is of another version of Switchyard: run the same version again, or start anew",
+        )
     })?;
     let mut described = None;
     let effect = match message.effect {
@@ -125,7 +126,9 @@ fn read(json: &[u8], ids: &TableIds) -> Result<(Ddl, Option<Described>)> {
                 "a schema change ({}) could not be described by the trigger at the source (SQLSTATE {error})",
                 message.tag
             ))
-            .hint("compare the schemas of both sides, make the same change at the target, and start the migration anew"));
+            .hint(
+                "compare the schemas of both sides, make the same change at the target, and start the migration anew",
+            ));
         }
     };
     Ok((Ddl { tag: message.tag, statement: message.statement, object: message.object, effect }, described))

@@ -56,8 +56,7 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 async fn ask(program: PathBuf) -> Option<PgDump> {
-    let answer =
-        Command::new(&program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output().await.ok()?;
+    let answer = Command::new(&program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output().await.ok()?;
     let text = String::from_utf8(answer.stdout).ok()?;
     // pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
     let version = text.split(") ").nth(1)?.split_whitespace().next()?.to_owned();
@@ -108,7 +107,8 @@ pub async fn dump(
             Error::fatal(e)
         });
     }
-    let text = String::from_utf8(answer.stdout).map_err(|_| Error::fatal(format!("{doing}: its output is not UTF-8")))?;
+    let text =
+        String::from_utf8(answer.stdout).map_err(|_| Error::fatal(format!("{doing}: its output is not UTF-8")))?;
     let dependencies = if everything { Vec::new() } else { dependencies(client).await? };
     let wanted = Wanted { tables, everything, dependencies: &dependencies };
     Ok(dump_text::parse(&text, wanted, &format!("pg_dump {}", pg_dump.version)))
@@ -120,9 +120,7 @@ async fn dependencies(client: &Client) -> Result<Vec<Dependency>> {
          WHERE classid <> 0 AND objid >= 16384 AND refobjid >= 16384 AND (classid, objid) <> (refclassid, refobjid)";
     let rows = client.query(SQL, &[]).await.map_err(|e| wrap("reading the source's dependencies", &e))?;
     rows.iter()
-        .map(|r| {
-            Ok(Dependency { object: (get(r, 0)?, get(r, 1)?), on: (get(r, 2)?, get(r, 3)?), part: get(r, 4)? })
-        })
+        .map(|r| Ok(Dependency { object: (get(r, 0)?, get(r, 1)?), on: (get(r, 2)?, get(r, 3)?), part: get(r, 4)? }))
         .collect()
 }
 

@@ -92,7 +92,13 @@ pub fn parse(text: &str, wanted: Wanted<'_>, made_by: &str) -> SchemaScript {
 fn stage(kind: &str, sql: &str, post_data: bool) -> Stage {
     match kind {
         "CONSTRAINT" | "INDEX" | "INDEX ATTACH" | "STATISTICS" => Stage::TableCopied,
-        "FK CONSTRAINT" | "CHECK CONSTRAINT" | "TRIGGER" | "RULE" | "ROW SECURITY" | "POLICY" | "EVENT TRIGGER"
+        "FK CONSTRAINT"
+        | "CHECK CONSTRAINT"
+        | "TRIGGER"
+        | "RULE"
+        | "ROW SECURITY"
+        | "POLICY"
+        | "EVENT TRIGGER"
         | "MATERIALIZED VIEW DATA" => Stage::Consistent,
         "COMMENT" => {
             let words = words(sql);
@@ -131,10 +137,9 @@ impl Order {
                 "SEQUENCE OWNED BY" => after("BY").map(|n| n.column_of()),
                 "INDEX" | "TRIGGER" | "POLICY" => after("ON"),
                 "RULE" => after("TO"),
-                "STATISTICS" => words
-                    .iter()
-                    .rposition(|w| w.is("FROM") && w.depth == 0)
-                    .and_then(|p| name_at(&words, p + 1)),
+                "STATISTICS" => {
+                    words.iter().rposition(|w| w.is("FROM") && w.depth == 0).and_then(|p| name_at(&words, p + 1))
+                }
                 "TABLE ATTACH" => {
                     let child = after("PARTITION").map(NameAt::table);
                     if let (Some(child), Some(p)) = (&child, after("TABLE")) {
@@ -152,7 +157,9 @@ impl Order {
             if let Some(t) = &table {
                 let index = match &*e.kind {
                     "INDEX" => position(&words, "INDEX").and_then(|p| name_at(&words, p + 1)).map(|n| n.last()),
-                    "CONSTRAINT" => position(&words, "CONSTRAINT").and_then(|p| name_at(&words, p + 1)).map(|n| n.last()),
+                    "CONSTRAINT" => {
+                        position(&words, "CONSTRAINT").and_then(|p| name_at(&words, p + 1)).map(|n| n.last())
+                    }
                     _ => None,
                 };
                 if let Some(index) = index {
@@ -341,12 +348,7 @@ fn split(text: &str) -> (String, Vec<Entry>) {
 
 /// The preamble's settings that mean the same on every server version. Time limits are the session's own affair.
 fn settings(preamble: &str) -> String {
-    preamble
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty() && !l.contains("_timeout"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    preamble.lines().map(str::trim).filter(|l| !l.is_empty() && !l.contains("_timeout")).collect::<Vec<_>>().join("\n")
 }
 
 /// `-- Name: items; Type: TABLE; Schema: public; Owner: -`. The name may hold anything, so it is read from the end.
@@ -396,9 +398,7 @@ impl Scanner {
             match &mut self.open {
                 Open::Nothing => match rest[0] {
                     b'\'' => {
-                        let escapes = i > 0
-                            && matches!(bytes[i - 1], b'e' | b'E')
-                            && (i < 2 || !is_word(bytes[i - 2]));
+                        let escapes = i > 0 && matches!(bytes[i - 1], b'e' | b'E') && (i < 2 || !is_word(bytes[i - 2]));
                         self.open = Open::Text(escapes);
                     }
                     b'"' => self.open = Open::Name,

@@ -76,9 +76,10 @@ pub async fn script(client: &Client, catalog: &Catalog, everything: bool) -> Res
     }
     Ok(SchemaScript {
         dialect: "postgres".into(),
-        preamble: "SET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;\nSET check_function_bodies = false;\n\
+        preamble:
+            "SET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;\nSET check_function_bodies = false;\n\
              SELECT pg_catalog.set_config('search_path', '', false);"
-            .into(),
+                .into(),
         objects,
         made_by: "catalog".into(),
     })

@@ -275,8 +275,10 @@ pub async fn verify_log(client: &Client, identity: &LogIdentity, position: &Posi
         return Err(fatal("the checkpoint names no replication slot".into()).hint(RESYNC));
     };
     let Some(slot) = slot(client, name).await? else {
-        return Err(fatal(format!("replication slot {name} does not exist any more, and the log since {at} may be gone"))
-            .hint(RESYNC));
+        return Err(fatal(format!(
+            "replication slot {name} does not exist any more, and the log since {at} may be gone"
+        ))
+        .hint(RESYNC));
     };
     if slot.plugin.as_deref() != Some(PLUGIN) {
         let kind = slot.plugin.map_or("a physical slot".to_owned(), |p| format!("a slot of plugin {p}"));
@@ -307,7 +309,9 @@ pub async fn verify_log(client: &Client, identity: &LogIdentity, position: &Posi
     if let Some(pid) = slot.active_pid {
         return Err(Error::retry(format!("{doing}: replication slot {name} is in use by process {pid} of the source"))
             .with_code("55006")
-            .hint("it is free once that session has ended; if it is a forgotten one, SELECT pg_terminate_backend(pid)"));
+            .hint(
+                "it is free once that session has ended; if it is a forgotten one, SELECT pg_terminate_backend(pid)",
+            ));
     }
     Ok(())
 }

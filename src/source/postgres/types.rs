@@ -24,12 +24,61 @@ pub type UserTypes = HashMap<u32, UserType>;
 /// `src/backend/utils/adt`). Left out on purpose: the `reg*` types, `oid`-like types that name objects, `refcursor`,
 /// `aclitem`, `xid` and `cid`, and composites.
 const PORTABLE: &[&str] = &[
-    "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "money", "text", "varchar", "bpchar", "char", "name",
-    "bytea", "uuid", "date", "time", "timetz", "timestamp", "timestamptz", "interval", "json", "jsonb", "jsonpath",
-    "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "point", "line", "lseg", "box", "path", "polygon", "circle",
-    "tsvector", "tsquery", "int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange", "int4multirange",
-    "int8multirange", "nummultirange", "tsmultirange", "tstzmultirange", "datemultirange", "txid_snapshot",
-    "pg_snapshot", "pg_lsn", "xml",
+    "bool",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "numeric",
+    "money",
+    "text",
+    "varchar",
+    "bpchar",
+    "char",
+    "name",
+    "bytea",
+    "uuid",
+    "date",
+    "time",
+    "timetz",
+    "timestamp",
+    "timestamptz",
+    "interval",
+    "json",
+    "jsonb",
+    "jsonpath",
+    "inet",
+    "cidr",
+    "macaddr",
+    "macaddr8",
+    "bit",
+    "varbit",
+    "point",
+    "line",
+    "lseg",
+    "box",
+    "path",
+    "polygon",
+    "circle",
+    "tsvector",
+    "tsquery",
+    "int4range",
+    "int8range",
+    "numrange",
+    "tsrange",
+    "tstzrange",
+    "daterange",
+    "int4multirange",
+    "int8multirange",
+    "nummultirange",
+    "tsmultirange",
+    "tstzmultirange",
+    "datemultirange",
+    "txid_snapshot",
+    "pg_snapshot",
+    "pg_lsn",
+    "xml",
 ];
 
 /// Domains over domains deeper than this do not exist outside of mischief; it only bounds the loop.
@@ -93,8 +142,19 @@ pub fn names_objects(oid: u32, user: &UserTypes) -> bool {
     let name = |t: &Type| {
         matches!(
             t.name(),
-            "oid" | "regproc" | "regprocedure" | "regoper" | "regoperator" | "regclass" | "regtype" | "regrole"
-                | "regnamespace" | "regconfig" | "regdictionary" | "regcollation" | "aclitem"
+            "oid"
+                | "regproc"
+                | "regprocedure"
+                | "regoper"
+                | "regoperator"
+                | "regclass"
+                | "regtype"
+                | "regrole"
+                | "regnamespace"
+                | "regconfig"
+                | "regdictionary"
+                | "regcollation"
+                | "aclitem"
         )
     };
     match Type::from_oid(base_of(oid, user)) {
@@ -139,8 +199,7 @@ mod tests {
 
     #[test]
     fn given_the_list_when_compared_with_the_library_then_every_name_exists() {
-        let known: Vec<String> =
-            (1..10_000).filter_map(Type::from_oid).map(|t| t.name().to_owned()).collect();
+        let known: Vec<String> = (1..10_000).filter_map(Type::from_oid).map(|t| t.name().to_owned()).collect();
         for name in PORTABLE {
             assert!(known.iter().any(|k| k == name), "{name}");
         }
