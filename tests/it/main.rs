@@ -9,4 +9,5 @@ mod pgoutput;
 mod sandbox;
 mod source_catalog;
 mod stream;
+mod support;
 mod target_schema;
