@@ -7,6 +7,7 @@ mod copy_wire;
 mod http;
 mod layering;
 mod pgoutput;
+mod resume;
 mod sandbox;
 mod source_catalog;
 mod stream;

@@ -14,14 +14,15 @@ pub mod compare;
 pub mod daemon;
 pub mod ledger;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use switchyard::position::Lsn;
 use switchyard::sandbox::{self, PgServer, PgServerBuilder};
 use tokio_postgres::SimpleQueryMessage;
 
+#[allow(unused_imports, reason = "as above")]
 pub use compare::{assert_equal, compare};
 pub use daemon::{Config, Daemon};
 pub use ledger::Ledger;
@@ -59,15 +60,6 @@ impl Pair {
         Pair { source: source(small()).start().unwrap(), target: target(small()).start().unwrap() }
     }
 
-    /// The pair that tests of this process share, for tests that disturb only their own databases.
-    pub fn shared() -> &'static Pair {
-        static SHARED: OnceLock<Pair> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            // A static is never dropped; the servers end with the process, and the next ones sweep their folders.
-            Pair::start()
-        })
-    }
-
     /// Makes an empty database of one name on both servers.
     pub fn database(&self, what: &str) -> Database {
         let name = fresh_name(what);
@@ -93,6 +85,14 @@ pub struct Database {
 }
 
 impl Database {
+    /// On the pair of servers that the tests of this process share, for tests that disturb only their own database.
+    pub fn shared(what: &str) -> Database {
+        // A static is never dropped: the servers end with the process, and the next ones sweep their folders.
+        static SHARED: OnceLock<Mutex<Pair>> = OnceLock::new();
+        let shared = SHARED.get_or_init(|| Mutex::new(Pair::start()));
+        shared.lock().unwrap_or_else(|e| e.into_inner()).database(what)
+    }
+
     pub fn on_source(&self) -> Sql {
         Sql::connect(&self.source)
     }
