@@ -1,4 +1,4 @@
-//! Named points where a test may make the process die as by SIGKILL. Compiled into debug builds only.
+//! Named points where a test may make the process die as by SIGKILL, and constants that it may set. In debug builds only.
 
 /// Dies here if `SWITCHYARD_CRASH_AT` is `name`, or `name:n` and this is the n-th time.
 #[cfg(debug_assertions)]
@@ -27,3 +27,16 @@ pub fn point(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_name: &str) {}
+
+/// A number that a test sets in place of a constant, so that small data meets what large data would.
+#[cfg(debug_assertions)]
+pub fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Nothing in release builds.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn number(_variable: &str) -> Option<u64> {
+    None
+}

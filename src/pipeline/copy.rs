@@ -19,6 +19,14 @@ const CHUNK_BYTES: u64 = 64 << 20;
 /// Tables up to this size load in one transaction, with frozen rows. A kill repeats at most this much of each worker's table.
 const WHOLE_TABLE_BYTES: u64 = 64 << 20;
 
+fn chunk_bytes() -> u64 {
+    faults::number("SWITCHYARD_CHUNK_BYTES").unwrap_or(CHUNK_BYTES)
+}
+
+fn whole_table_bytes() -> u64 {
+    faults::number("SWITCHYARD_WHOLE_TABLE_BYTES").unwrap_or(WHOLE_TABLE_BYTES)
+}
+
 /// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`].
 pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
     let (source, target) = (&p.source, &p.target);
@@ -93,7 +101,7 @@ fn session_floor(checkpoint: &Checkpoint, session: &dyn SnapshotSession) -> crat
 async fn fresh(session: &dyn SnapshotSession, table: &Table) -> Result<TableCopy> {
     Ok(TableCopy {
         table: table.name.clone(),
-        plan: session.plan(table, CHUNK_BYTES).await?,
+        plan: session.plan(table, chunk_bytes()).await?,
         snapshot_at: session.at().clone(),
         resumed_at: None,
         done: Vec::new(),
@@ -117,7 +125,7 @@ async fn plan_rest(
         let complete = copy.done.len() == copy.plan.chunks.len();
         let same_snapshot = session.at() == copy.resumed_at.as_ref().unwrap_or(&copy.snapshot_at);
         if !complete && !same_snapshot {
-            let now = session.plan(table, CHUNK_BYTES).await?;
+            let now = session.plan(table, chunk_bytes()).await?;
             let keyed = matches!(table.identity, RowIdentity::Key(_));
             let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
             if keep {
@@ -125,10 +133,12 @@ async fn plan_rest(
                 copy.resumed_at = Some(session.at().clone());
                 p.target.create_key(script, &copy.table).await?;
                 p.target.resume_copy(checkpoint.epoch, copy).await?;
+                faults::point("copy.resumed");
             } else {
                 *copy = TableCopy { plan: now, ..fresh(session, table).await? };
                 // First the plan, which forgets the chunks, then the rows: a crash between the two comes here again.
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
+                faults::point("copy.replanned");
                 p.target.empty(&copy.table).await?;
             }
         }
@@ -190,7 +200,7 @@ async fn copy_tables(
         let untouched = copy.done.is_empty();
         let mode = match (&copy.resumed_at, untouched) {
             (Some(_), _) => LoadMode::Upsert,
-            (None, true) if table.bytes <= WHOLE_TABLE_BYTES || chunks.len() == 1 => LoadMode::WholeTable,
+            (None, true) if table.bytes <= whole_table_bytes() || chunks.len() == 1 => LoadMode::WholeTable,
             (None, _) => LoadMode::Append,
         };
         let before = queue.len();

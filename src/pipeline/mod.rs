@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Class, Error, Result, ResultExt};
+use crate::faults;
 use crate::finding::Severity;
 use crate::metrics::Metrics;
 use crate::schema::Stage;
@@ -111,6 +112,7 @@ impl Pipeline {
             let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
             self.target.quiesce(&names).await?;
         }
+        faults::point("stream.constraints_made");
         checkpoint.stage = CopyStage::Complete;
         self.target.save(checkpoint).await
     }
