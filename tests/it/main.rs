@@ -8,6 +8,7 @@ mod http;
 mod layering;
 mod pgoutput;
 mod resume;
+mod resume_copy;
 mod sandbox;
 mod source_catalog;
 mod stream;

@@ -157,11 +157,22 @@ impl Daemon {
 
     /// The status document; `None` while nobody answers.
     pub fn status(&self) -> Option<Value> {
+        let text = self.get("/api/v1/status")?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// A sum over one metric's samples whose line holds `label` (empty: all); 0 if there are none.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let Some(text) = self.get("/metrics") else { return 0.0 };
+        let samples = text.lines().filter(|l| l.starts_with(name) && l.contains(label));
+        samples.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    fn get(&self, path: &str) -> Option<String> {
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).proxy(None).build().into();
-        let url = format!("http://127.0.0.1:{}/api/v1/status", self.port);
-        let text = agent.get(&url).call().ok()?.body_mut().read_to_string().ok()?;
-        serde_json::from_str(&text).ok()
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        agent.get(&url).call().ok()?.body_mut().read_to_string().ok()
     }
 
     /// One value of the status, by JSON pointer; null while nobody answers.
