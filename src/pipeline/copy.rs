@@ -1,6 +1,6 @@
 //! The copy: schema, chunks in parallel, keys and indexes. Resumable between any two commits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
@@ -188,6 +188,8 @@ async fn copy_tables(
     let mut queue: Vec<Work> = Vec::new();
     let mut left = HashMap::new();
     let mut to_index = Vec::new();
+    let resumed: Arc<HashSet<TableName>> =
+        Arc::new(copies.iter().filter(|c| c.resumed_at.is_some()).map(|c| c.table.clone()).collect());
     for copy in copies {
         let Some(table) = tables.iter().find(|t| t.name == copy.table) else { continue };
         let chunks: Vec<Chunk> = copy.plan.chunks.iter().filter(|c| !copy.done.contains(&c.number)).cloned().collect();
@@ -239,8 +241,8 @@ async fn copy_tables(
             while running.len() >= indexer.workers.max(1) {
                 join_next(&mut running).await?;
             }
-            let (p, script) = (indexer.clone(), script.clone());
-            running.spawn(async move { index(&p, epoch, &script, &table).await });
+            let (p, script, later) = (indexer.clone(), script.clone(), resumed.contains(&table));
+            running.spawn(async move { index(&p, epoch, &script, &table, later).await });
         }
         while !running.is_empty() {
             join_next(&mut running).await?;
@@ -262,10 +264,12 @@ async fn join_next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableName) -> Result<()> {
+/// `later`: the table holds rows of two snapshots, which may meet in a unique index until the stream has passed both. It
+/// has its key, and gets the rest once it is consistent ([`Pipeline::complete`]).
+async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableName, later: bool) -> Result<()> {
     let name = table.to_string();
     p.status.set_table_state(&name, TableState::Indexing);
-    if p.create_schema {
+    if p.create_schema && !later {
         for w in p.target.create(script, Stage::TableCopied, Some(table)).await? {
             p.warn(w);
         }

@@ -106,6 +106,14 @@ impl Pipeline {
         if self.create_schema {
             let tables = self.source.tables().await?;
             let script = self.source.schema_script(&tables, None).await?;
+            for copy in self.target.copies().await? {
+                // Resumed copies got no more than their keys: see `copy::index`.
+                if copy.resumed_at.is_some() {
+                    for w in self.target.create(&script, Stage::TableCopied, Some(&copy.table)).await? {
+                        self.warn(w);
+                    }
+                }
+            }
             for w in self.target.create(&script, Stage::Consistent, None).await? {
                 self.warn(w);
             }
