@@ -206,28 +206,19 @@ fn given_repeated_kills_during_the_copy_then_it_still_ends() {
     assert_equal(&db.source, &db.target);
 }
 
-/// Runs a rewriting statement on a table that no reader has opened yet while another is copied: it waits for the lock of
-/// the copy's leader, readers must not queue behind it for ever, and in the end it is done.
-fn rewritten_during_the_copy(what: &str, statement: &str) {
+/// Runs a rewriting statement on a table whose turn has not come while the copy stands at a named point: the statement
+/// waits for the lock of the copy's leader, readers must not queue behind it for ever, and in the end both are done.
+fn rewritten_during_the_copy(what: &str, point: &str, statement: &str) {
     let db = Database::shared(what);
     let mut source = db.on_source();
     source.run(&format!("{TABLE} create table other as select i as id from generate_series(1, 1000) i; alter table other add primary key (id);"));
-    let proxy = switchyard::sandbox::Proxy::start(url::Url::parse(&db.source).unwrap().port().unwrap()).unwrap();
-    let config = one_by_one(db.config()).source(&crate::support::with_port(&db.source, proxy.port()));
-    let mut daemon = Daemon::spawn(&config);
-    // Held up once rows are on their way, with most chunks still to be opened.
-    wait_until("some chunks are copied", Duration::from_secs(60), || {
-        let mut target = db.on_target();
-        target.try_rows("select 1 from switchyard.chunk where table_name = 't' limit 1").is_ok_and(|r| !r.is_empty())
-    });
-    proxy.slow(Some(400_000));
+    let mut daemon = Daemon::spawn(&one_by_one(db.config()).stop_at(point, 1));
+    daemon.wait_stopped();
     let (url, sql) = (db.source.clone(), statement.to_owned());
     let rewriting = std::thread::spawn(move || Sql::connect(&url).run(&sql));
     let waits = "select count(*) from pg_locks where relation = 'other'::regclass and not granted";
-    wait_until("the statement waits or is done", Duration::from_secs(30), || {
-        rewriting.is_finished() || source.number(waits) > 0
-    });
-    proxy.slow(None);
+    wait_until("the statement waits for the copy", Duration::from_secs(30), || source.number(waits) > 0);
+    daemon.signal(libc::SIGCONT);
     daemon.wait_level(&db.source);
     rewriting.join().unwrap();
     daemon.wait_level(&db.source);
@@ -236,10 +227,15 @@ fn rewritten_during_the_copy(what: &str, statement: &str) {
 
 #[test]
 fn given_vacuum_full_during_the_copy_then_neither_waits_for_ever() {
-    rewritten_during_the_copy("during_vacuum", "vacuum full other");
+    rewritten_during_the_copy("during_vacuum", "copy.chunk_committed", "vacuum full other");
 }
 
 #[test]
 fn given_cluster_during_the_copy_then_neither_waits_for_ever() {
-    rewritten_during_the_copy("during_cluster", "cluster other using other_pkey");
+    rewritten_during_the_copy("during_cluster", "copy.chunk_committed", "cluster other using other_pkey");
+}
+
+#[test]
+fn given_vacuum_full_before_the_readers_have_begun_then_neither_waits_for_ever() {
+    rewritten_during_the_copy("before_readers", "copy.planned", "vacuum full other");
 }

@@ -65,6 +65,11 @@ impl Config {
         self.env("SWITCHYARD_CRASH_AT", format!("{point}:{nth}"))
     }
 
+    /// Stands still, as by SIGSTOP, at the `nth` time that the daemon passes a named point.
+    pub fn stop_at(self, point: &str, nth: u64) -> Config {
+        self.env("SWITCHYARD_STOP_AT", format!("{point}:{nth}"))
+    }
+
     fn write(&self, folder: &Path, port: u16) -> PathBuf {
         let text = format!(
             "name = \"{}\"\n[source]\nurl = \"{}\"\n[target]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
@@ -272,6 +277,18 @@ impl Daemon {
         let ended = poll(PATIENCE, || self.try_exit());
         let ended = ended.unwrap_or_else(|| panic!("waited {} s in vain for the daemon's end", PATIENCE.as_secs()));
         ended.code().unwrap_or_else(|| -ended.signal().unwrap_or(0))
+    }
+
+    /// Waits until it stands still at the point that [`Config::stop_at`] named.
+    pub fn wait_stopped(&mut self) {
+        let path = format!("/proc/{}/stat", self.pid());
+        // The state follows the program's name, which is in parentheses.
+        let state = || std::fs::read_to_string(&path).ok()?.rsplit_once(") ")?.1.chars().next();
+        let stopped = poll(PATIENCE, || {
+            assert!(self.is_running(), "the daemon ended before it came to the point where it should stand still");
+            (state() == Some('T')).then_some(())
+        });
+        assert!(stopped.is_some(), "the daemon did not come to the point where it should stand still");
     }
 
     /// Waits until it died at the point that [`Config::crash_at`] named.
