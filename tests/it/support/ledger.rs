@@ -124,7 +124,9 @@ impl Written {
                 said.push(format!("writer {number}: {} commits, {distinct} of them found", memory.committed));
             }
             if rows != distinct {
-                said.push(format!("writer {number}: {distinct} commits found, in {rows} rows: some were applied twice"));
+                said.push(format!(
+                    "writer {number}: {distinct} commits found, in {rows} rows: some were applied twice"
+                ));
             }
             let mut seen = Rows::new();
             for r in sql.rows(&format!(
@@ -227,8 +229,7 @@ impl Writer {
             std::thread::sleep(Duration::from_millis(20));
             return None;
         }
-        let asked =
-            format!("select count(*) from ledger_log where writer = {} and seq = {seq}", self.number);
+        let asked = format!("select count(*) from ledger_log where writer = {} and seq = {seq}", self.number);
         Some(sql.try_rows(&asked).ok()?[0][0].as_deref() != Some("0"))
     }
 
