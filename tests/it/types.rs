@@ -396,13 +396,13 @@ fn changes(i: usize, of: &str, values: &[&str]) -> Vec<String> {
              update f{i} set n = 6 where n = 5;"
         ),
         format!(
-            "do $$ declare x {of}; begin
+            "do $$ begin
                if to_regclass('k{i}') is null then return; end if;
                create temp table moved on commit drop as select * from k{i};
                update k{i} set n = n + 100;
-               delete from k{i} where n = 101 returning v into x;
-               update k{i} set v = x where n = 102;
-               update k{i} set n = -n where v::text = x::text;
+               delete from k{i} where n = 101;
+               update k{i} set v = (select v from moved where n = 1) where n = 102;
+               update k{i} set n = -n where n in (102, 103);
              end $$;"
         ),
         format!(

@@ -177,7 +177,7 @@ impl PgApplier {
             let mut inserts: Vec<&Row> = t.inserts().collect();
             if convergent && !table.key().is_empty() {
                 inserts.append(&mut upserts);
-            } else if inserts.len() >= COPY_FROM_ROWS {
+            } else if inserts.len() >= COPY_FROM_ROWS || (table.columns.is_empty() && !inserts.is_empty()) {
                 copies.push((t, inserts));
                 continue;
             }
@@ -332,6 +332,10 @@ impl PgApplier {
             }
             (Op::Update, old, Some(new)) => {
                 let sent: Vec<usize> = (0..new.len()).filter(|&i| new.get(i) != Datum::Unsent).collect();
+                if sent.is_empty() {
+                    // Every column is a large value that stayed as it was.
+                    return Ok(());
+                }
                 if !keyed {
                     let Some(old) = old else {
                         return Err(Error::fatal(format!(

@@ -178,8 +178,13 @@ fn column_list(table: &Table) -> String {
     table.columns.iter().map(|c| quoted(&c.name)).collect::<Vec<_>>().join(", ")
 }
 
-/// `INSERT … SELECT … FROM unnest(…)`; with `upsert`, a row of the same key is overwritten.
+/// `INSERT … SELECT … FROM unnest(…)`; with `upsert`, a row of the same key is overwritten. For a table without columns
+/// it inserts one row, because no parameter says how many there are.
 pub fn insert(table: &Table, upsert: bool) -> SetStatement {
+    if table.columns.is_empty() {
+        let sql = format!("INSERT INTO {} DEFAULT VALUES", qualified(&table.name));
+        return SetStatement { sql, columns: Vec::new(), types: Vec::new() };
+    }
     let columns: Vec<usize> = (0..table.columns.len()).collect();
     let (from, types) = source_of(table, &columns);
     let select: Vec<_> = columns.iter().map(|&c| cast(table, c, &format!("d.c{c}"))).collect();
@@ -211,9 +216,10 @@ pub fn on_conflict(table: &Table) -> String {
     }
 }
 
-/// `COPY t (…) FROM STDIN …`.
+/// `COPY t (…) FROM STDIN …`; SQL has no empty list of columns.
 pub fn copy_in(table: &Table, options: &str) -> String {
-    format!("COPY {} ({}) FROM STDIN WITH ({options})", qualified(&table.name), column_list(table))
+    let columns = if table.columns.is_empty() { String::new() } else { format!(" ({})", column_list(table)) };
+    format!("COPY {}{columns} FROM STDIN WITH ({options})", qualified(&table.name))
 }
 
 /// `TRUNCATE` of several tables at once. CASCADE is never needed: the source names every table it emptied.
