@@ -1,5 +1,6 @@
 //! Everything that is tested from outside, in one binary.
 
+mod check;
 mod cli;
 mod cli_life;
 mod config;
@@ -11,6 +12,7 @@ mod resume;
 mod sandbox;
 mod scenario;
 mod source_catalog;
+mod source_ddl;
 mod stream;
 mod support;
 mod target_schema;
