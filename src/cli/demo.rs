@@ -30,7 +30,8 @@ use screen::Screen;
 
 /// Start private servers, let an application write, copy, follow, compare
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "What it does: starts two private PostgreSQL servers, fills one, lets an application write to it all
+#[command(
+    after_help = "What it does: starts two private PostgreSQL servers, fills one, lets an application write to it all
 the time, and runs `switchyard check` and `switchyard run` to copy and follow it. The daemon is killed
 once on the way. In the end every row and every acknowledged write is looked up on the target.
 
@@ -42,7 +43,8 @@ Examples:
 Everything happens in temporary folders and on loopback, and is removed at the end. Needs the PostgreSQL
 server programs (package postgresql), and about 1 GB of disk with the default number of rows.
 
-Exit statuses: 0 nothing was lost and nothing differs; 1 otherwise; 2 wrong usage; 130 interrupted.")]
+Exit statuses: 0 nothing was lost and nothing differs; 1 otherwise; 2 wrong usage; 130 interrupted."
+)]
 pub struct DemoArgs {
     /// Engine of the source
     #[arg(long, value_name = "ENGINE", default_value = "postgres")]

@@ -131,8 +131,7 @@ impl Daemon {
 }
 
 fn ask(api: String) -> Option<Status> {
-    let global =
-        Global { config: None, json: false, api: Some(api), token: None, verbose: 0, log_format: None };
+    let global = Global { config: None, json: false, api: Some(api), token: None, verbose: 0, log_format: None };
     let body = Client::new(&global).ok()?.get("/api/v1/status").ok()?;
     serde_json::from_str(&body).ok()
 }

@@ -6,8 +6,8 @@ use tokio_postgres::{Client, Row};
 
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
-use crate::target::sql::{ident, table as quoted};
 use crate::schema::TableName;
+use crate::target::sql::{ident, table as quoted};
 
 /// How many differing rows of a table are named.
 const NAMED: usize = 5;
@@ -158,6 +158,18 @@ pub async fn definitions(source: &Client, target: &Client) -> Result<Definitions
         a.difference(b).map(first_line).collect::<Vec<_>>()
     };
     Ok(Definitions { count: left.len(), missing: only(&left, &right), extra: only(&right, &left) })
+}
+
+/// What of a migration is still there: slots, publications, event triggers, the bookkeeping.
+///
+/// # Errors
+/// If the server cannot be asked.
+pub async fn leftovers(client: &Client, side: &str) -> Result<Vec<String>> {
+    const SQL: &str = "SELECT 'replication slot ' || slot_name FROM pg_catalog.pg_replication_slots
+        UNION ALL SELECT 'publication ' || pubname FROM pg_catalog.pg_publication
+        UNION ALL SELECT 'event trigger ' || evtname FROM pg_catalog.pg_event_trigger
+        UNION ALL SELECT 'schema ' || nspname FROM pg_catalog.pg_namespace WHERE nspname = 'switchyard'";
+    ask(client, side, SQL).await?.iter().map(|row| Ok(format!("{side}: {}", get::<String>(row, 0)?))).collect()
 }
 
 async fn ask(client: &Client, side: &str, sql: &str) -> Result<Vec<Row>> {

@@ -110,10 +110,8 @@ pub async fn look_up(ledger: &Ledger, target: &Client) -> Result<Audit> {
 
 /// Compares the account with what was seen.
 fn judge(ledger: &Ledger, seen: &HashMap<i64, u32>, rows: &HashMap<Thing, HashMap<String, Option<i64>>>) -> Audit {
-    let mut audit = Audit {
-        looked_up: ledger.committed.len() + ledger.rolled_back.len() + ledger.fates.len(),
-        ..Audit::default()
-    };
+    let mut audit =
+        Audit { looked_up: ledger.committed.len() + ledger.rolled_back.len() + ledger.fates.len(), ..Audit::default() };
     for id in &ledger.committed {
         match seen.get(id) {
             None => audit.lost.push(format!("write {id}")),

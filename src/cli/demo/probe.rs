@@ -34,9 +34,8 @@ struct Shared {
     /// Committed and not seen yet, in commit order.
     waiting: Vec<(i64, Instant)>,
     arrived: Vec<Sample>,
-    /// When everything that was committed had last been seen.
-    level: Option<Instant>,
-    last: i64,
+    /// The last probe on whose arrival nothing else was waiting.
+    level: Option<Sample>,
 }
 
 /// Probes that are being sent and watched for. They are sent on a schedule that does not wait for their arrival: a stall
@@ -85,9 +84,9 @@ impl Probe {
         self.locked(|s| s.waiting.first().map(|(_, at)| at.elapsed()))
     }
 
-    /// Whether everything that was committed was seen after `since`.
+    /// When a probe that was committed after `since` arrived and nothing else was waiting.
     pub fn level_since(&self, since: Instant) -> Option<Instant> {
-        self.locked(|s| s.level.filter(|at| *at > since))
+        self.locked(|s| s.level.filter(|sample| sample.committed > since).map(|sample| sample.visible))
     }
 
     /// Whether it can go on.
@@ -139,9 +138,7 @@ async fn send(source: Client, shared: Arc<Mutex<Shared>>, stop: CancellationToke
         source.execute(&insert, &[&n]).await.map_err(|e| wrap(doing, &e))?;
         let committed = Instant::now();
         {
-            let mut s = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            s.last = n;
-            s.waiting.push((n, committed));
+            shared.lock().unwrap_or_else(PoisonError::into_inner).waiting.push((n, committed));
         }
         if last {
             break;
@@ -173,11 +170,11 @@ async fn watch(target: Client, shared: Arc<Mutex<Shared>>) -> Result<()> {
         {
             let mut s = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let here = s.waiting.iter().take_while(|(n, _)| *n <= newest).count();
-            let arrived: Vec<_> = s.waiting.drain(..here).collect();
-            s.arrived.extend(arrived.into_iter().map(|(_, committed)| Sample { committed, visible }));
-            if here > 0 && s.waiting.is_empty() {
-                s.level = Some(visible);
+            let arrived: Vec<_> = s.waiting.drain(..here).map(|(_, committed)| Sample { committed, visible }).collect();
+            if s.waiting.is_empty() {
+                s.level = arrived.last().copied().or(s.level);
             }
+            s.arrived.extend(arrived);
         }
         // Closely while it may come any moment; asking costs the machine that is being measured.
         let pause = match oldest.as_millis() {

@@ -91,8 +91,9 @@ pub async fn tell(args: &DemoArgs, screen: &Screen, folder: &Folder) -> Result<F
         total_rows(&look_source).await?
     };
     screen.say(&format!(
-        "{} rows: partitions, a table without a key, enums, arrays, ranges, composites, BC and infinite\n\
-         dates, long texts, generated columns, identities, cascades, triggers, names like \"Bestände\"",
+        "{} rows: partitions, a table without a key, enums, arrays, ranges, composites,\n\
+         BC and infinite dates, long texts, generated columns, identities, cascades, triggers, views,\n\
+         names like \"Lager Süd\".\"Bestände\"",
         thousands(rows)
     ));
 
@@ -124,20 +125,21 @@ pub async fn tell(args: &DemoArgs, screen: &Screen, folder: &Folder) -> Result<F
     screen.step(5, "switchyard run: copying, while the application writes");
     let started = Instant::now();
     let daemon = program.start()?;
-    let mut scene = Scene { screen, daemon, program, application: &mut application, figures: Figures::default() };
+    let mut scene =
+        Scene { screen, daemon, program: program.clone(), application: &mut application, figures: Figures::default() };
     scene.copy(started).await?;
 
-    screen.step(
-        6,
-        &format!("following for {} seconds; half-way the daemon is killed, and started again", args.seconds),
-    );
+    screen
+        .step(6, &format!("following for {} seconds; half-way the daemon is killed, and started again", args.seconds));
     let look_target = connect(&target, DATABASE).await?;
     let probe = Probe::start(connect(&source, DATABASE).await?, connect(&target, DATABASE).await?);
     let (probe, mut figures, daemon) = scene.follow(probe, Duration::from_secs(args.seconds)).await?;
 
     screen.step(7, "stopping the application, waiting until the target is level, comparing everything");
-    let daemon = finish(screen, application, probe, daemon, &mut figures, (&look_source, &look_target)).await?;
+    let sides = (&look_source, &look_target);
+    let daemon = level(screen, application, probe, daemon, &mut figures, sides).await?;
     daemon.stop().await?;
+    clear_up(screen, &program, &mut figures, sides).await?;
     screen.say(&format!("done, {:.0} seconds after the start", begin.elapsed().as_secs_f64()));
     Ok(figures)
 }
@@ -267,15 +269,15 @@ impl Scene<'_> {
         self.screen.say(&format!("level {} after the copy", millis(caught_up)));
         // Only what was committed once the target was level tells how it is kept level.
         let begin = Instant::now();
-        let (before, _) = self.watch(&mut probe, length / 2).await?;
+        let before = self.watch(&mut probe, length / 2).await?;
 
         self.screen.say("kill -9, and started again at once, with nobody's help:");
-        let killed = Instant::now();
         let Scene { screen, daemon, program, application, mut figures } = self;
         daemon.kill9().await?;
+        let killed = Instant::now();
         let daemon = program.start()?;
         count(&mut figures, before.as_ref());
-        let mut scene = Scene { screen, daemon, program, application, figures };
+        let mut scene = Scene { screen, daemon, program: program.clone(), application, figures };
         let outage = scene.until_level(&mut probe, killed, "the new daemon takes over").await?;
         scene.screen.say(&format!("level again {} after the kill; nothing to repair", millis(outage)));
         scene.figures.outage = Some(outage);
@@ -312,12 +314,13 @@ impl Scene<'_> {
         }
     }
 
-    /// Shows the live lag for a while; the last status, and what the daemon said of its lag.
-    async fn watch(&mut self, probe: &mut Probe, length: Duration) -> Result<(Option<Status>, ())> {
+    /// Shows the live lag for a while; returns the last status.
+    async fn watch(&mut self, probe: &mut Probe, length: Duration) -> Result<Option<Status>> {
         let begin = Instant::now();
         let first = self.committed();
         let mut live = self.screen.live(Some(1));
-        let mut last = None;
+        let mut last: Option<Status> = None;
+        let mut applied = None;
         while begin.elapsed() < length {
             tokio::time::sleep(LOOK_EVERY.min(length.saturating_sub(begin.elapsed()))).await;
             self.alive()?;
@@ -327,21 +330,26 @@ impl Scene<'_> {
             let mut lags = probe.recent(80);
             lags.sort();
             let at = |share| percentile(&lags, share).map_or("-".to_owned(), millis);
-            let rate = (self.committed() - first) as f64 / begin.elapsed().as_secs_f64().max(0.1);
+            let per_second =
+                |n: u64, since: Instant| thousands((n as f64 / since.elapsed().as_secs_f64().max(0.1)) as u64);
+            let (before, since) = *applied.get_or_insert((status.stream.rows_applied, Instant::now()));
+            let changes = per_second(status.stream.rows_applied.saturating_sub(before), since);
+            last = Some(status);
+            if begin.elapsed() < Duration::from_millis(900) {
+                continue;
+            }
             live.update(
                 begin.elapsed().as_millis() as u64,
                 length.as_millis() as u64,
                 &format!(
-                    "lag {}, p95 {} · {} changes/s · {} tx/s",
+                    "lag {}, p95 {} · {changes} changes/s · {} tx/s",
                     at(0.5),
                     at(0.95),
-                    thousands(status.stream.rows_per_second as u64),
-                    thousands(rate as u64)
+                    per_second(self.committed() - first, begin)
                 ),
             );
-            last = Some(status);
         }
-        Ok((last, ()))
+        Ok(last)
     }
 }
 
@@ -357,15 +365,20 @@ fn copying(status: &Status) -> String {
     let s = &status.snapshot;
     let eta = s.eta_seconds.map_or(String::new(), |n| format!(", {n} s left"));
     match status.phase {
-        Phase::Copying => {
-            format!("{:.0} % · {} of about {} rows{eta}", s.percent, thousands(s.rows_copied), thousands(s.rows_estimated))
+        Phase::Copying if s.rows_estimated > 0 => {
+            format!(
+                "{:.0} % · {} of about {} rows{eta}",
+                s.percent,
+                thousands(s.rows_copied),
+                thousands(s.rows_estimated)
+            )
         }
         _ => "connecting, making the tables".to_owned(),
     }
 }
 
 /// Stops the writers, waits until the target is level, and compares everything.
-async fn finish(
+async fn level(
     screen: &Screen,
     application: Application,
     probe: Probe,
@@ -385,11 +398,11 @@ async fn finish(
         thousands(figures.rolled_back)
     ));
     probe.finish(LEVEL_PATIENCE).await?;
-    let level = stopped.elapsed();
+    let took = stopped.elapsed();
     // The daemon counts a batch after its commit; the probe saw the commit itself.
     tokio::time::sleep(LOOK_EVERY).await;
     count(figures, daemon.status().await?.as_ref());
-    screen.say(&format!("level {} after the last write", millis(level)));
+    screen.say(&format!("level {} after the last write", millis(took)));
 
     let compared = {
         let mut live = screen.live(None);
@@ -408,16 +421,36 @@ async fn finish(
             table.differences.iter().for_each(|d| screen.say(&format!("  {d}")));
         }
     }
-    let definitions = compare::definitions(source, target).await?;
-    figures.definitions = (definitions.count, definitions.missing.len() + definitions.extra.len());
-    for (what, list) in [("missing", &definitions.missing), ("extra", &definitions.extra)] {
-        list.iter().take(10).for_each(|d| screen.say(&format!("{what} at the target: {d}")));
-    }
     let audit = ledger::look_up(&ledger, target).await?;
     figures.looked_up = audit.looked_up;
     figures.lost = audit.lost;
     figures.phantoms = audit.phantoms;
     Ok(daemon)
+}
+
+/// Ends the migration as an operator would, and looks at what that leaves: definitions alike on both sides, and nothing of
+/// ours. Until then some of the target's are set aside on purpose.
+async fn clear_up(
+    screen: &Screen,
+    program: &Program,
+    figures: &mut Figures,
+    (source, target): (&Client, &Client),
+) -> Result<()> {
+    screen.say("\nswitchyard finish: taking away what the migration made on both servers");
+    let (said, done) = program.run(&["finish", "--yes"]).await?;
+    screen.say(&said);
+    if !done {
+        return Err(Error::fatal("`switchyard finish` failed"));
+    }
+    let definitions = compare::definitions(source, target).await?;
+    figures.definitions = (definitions.count, definitions.missing.len() + definitions.extra.len());
+    for (what, list) in [("missing", &definitions.missing), ("extra", &definitions.extra)] {
+        list.iter().take(10).for_each(|d| screen.say(&format!("{what} at the target: {d}")));
+    }
+    figures.leftovers = compare::leftovers(source, "source").await?;
+    figures.leftovers.extend(compare::leftovers(target, "target").await?);
+    figures.leftovers.iter().for_each(|l| screen.say(&format!("left behind: {l}")));
+    Ok(())
 }
 
 /// What the daemon said last, for whoever has to find out why the story broke off.

@@ -37,6 +37,8 @@ pub struct Figures {
     pub tables_different: usize,
     /// Definitions compared, and differing.
     pub definitions: (usize, usize),
+    /// What the migration left on the servers after it was finished.
+    pub leftovers: Vec<String>,
     /// Acknowledged and not there, one line each.
     pub lost: Vec<String>,
     /// Not acknowledged and there, one line each.
@@ -46,7 +48,11 @@ pub struct Figures {
 impl Figures {
     /// Whether nothing was lost, nothing differs, and nothing is there that should not be.
     pub fn clean(&self) -> bool {
-        self.lost.is_empty() && self.phantoms.is_empty() && self.tables_different == 0 && self.definitions.1 == 0
+        self.lost.is_empty()
+            && self.phantoms.is_empty()
+            && self.tables_different == 0
+            && self.definitions.1 == 0
+            && self.leftovers.is_empty()
     }
 
     /// The summary, aligned.
@@ -79,13 +85,14 @@ impl Figures {
             0 => "all equal".to_owned(),
             n => format!("{n} tables DIFFERENT"),
         };
-        line(
-            "compared",
-            format!("{} rows in {} tables: {different}", thousands(self.rows_compared), self.tables),
-        );
+        line("compared", format!("{} rows in {} tables: {different}", thousands(self.rows_compared), self.tables));
         let (count, differing) = self.definitions;
         let same = if differing == 0 { "all equal".to_owned() } else { format!("{differing} DIFFERENT") };
-        line("schema", format!("{} definitions: {same}", thousands(count as u64)));
+        let left = match self.leftovers.len() {
+            0 => "nothing left behind".to_owned(),
+            n => format!("{n} things LEFT BEHIND"),
+        };
+        line("finished", format!("{} definitions: {same}; {left}", thousands(count as u64)));
         line("looked up", format!("{} ids and keys from the application's memory", thousands(self.looked_up as u64)));
         out.push(format!("rolled-back writes that appeared: {}", self.phantoms.len()));
         out.push(format!("lost writes: {}", self.lost.len()));
