@@ -74,9 +74,11 @@ impl Probe {
         self.locked(|s| s.arrived.clone())
     }
 
-    /// The lags of the last `n` arrivals.
-    pub fn recent(&self, n: usize) -> Vec<Duration> {
-        self.locked(|s| s.arrived.iter().rev().take(n).map(Sample::lag).collect())
+    /// The lags of the last `n` arrivals that were committed after `since`.
+    pub fn recent(&self, n: usize, since: Instant) -> Vec<Duration> {
+        self.locked(|s| {
+            s.arrived.iter().rev().take(n).filter(|sample| sample.committed > since).map(Sample::lag).collect()
+        })
     }
 
     /// How long the oldest probe has been waiting for.

@@ -118,19 +118,20 @@ fn cut(text: &str, width: usize) -> String {
     short
 }
 
-/// Breaks a line at spaces; what follows is indented like its beginning and two more.
+/// Breaks a line at spaces. What follows stands below the line's last column, where it has columns, else two further in.
 fn wrap(line: &str, width: usize) -> Vec<String> {
     let indent = line.chars().take_while(|c| *c == ' ').count().min(width / 2);
+    let columns = line.char_indices().take(24).filter(|(at, _)| *at > indent && line[..*at].ends_with("  "));
+    let hanging = columns.last().map_or(indent + 2, |(at, _)| line[..at].chars().count());
     let mut out = Vec::new();
     let mut current = " ".repeat(indent);
     let mut length = indent;
-    // Runs of spaces within a line are columns: they are kept as long as the line is not broken there.
     for word in line[indent..].split_inclusive(' ') {
         let size = word.trim_end().chars().count();
-        if length + size > width && length > indent {
+        if length + size > width && length > hanging {
             out.push(current.trim_end().to_owned());
-            current = " ".repeat(indent + 2);
-            length = indent + 2;
+            current = " ".repeat(hanging);
+            length = hanging;
         }
         current.push_str(word);
         length += word.chars().count();
@@ -151,6 +152,8 @@ mod tests {
         assert!(parts[0].starts_with("  note     some"));
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&parts.join(" ")), words(line));
+        assert!(parts[1].starts_with("           "), "{parts:?}");
         assert_eq!(wrap("", 40), [""]);
+        assert_eq!(wrap("aaaa bbbb cccc", 9), ["aaaa bbbb", "  cccc"]);
     }
 }

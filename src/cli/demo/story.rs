@@ -113,7 +113,7 @@ pub async fn tell(args: &DemoArgs, screen: &Screen, folder: &Folder) -> Result<F
     let config = std::fs::read_to_string(&program.config).context("reading the configuration back")?;
     screen.say("the configuration (both passwords come from the environment):\n");
     for line in config.lines() {
-        screen.line(&format!("        {line}"));
+        screen.line(format!("        {line}").trim_end());
     }
     screen.line("");
     let (said, ready) = program.run(&["check"]).await?;
@@ -327,7 +327,7 @@ impl Scene<'_> {
             probe.check().await?;
             let Some(status) = self.daemon.status().await? else { continue };
             self.figures.said.extend(status.stream.lag_seconds);
-            let mut lags = probe.recent(80);
+            let mut lags = probe.recent(80, begin);
             lags.sort();
             let at = |share| percentile(&lags, share).map_or("-".to_owned(), millis);
             let per_second =
