@@ -7,12 +7,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::batch::{Batch, Sets, Step};
+use super::batch::{Batch, BatchEnd, Sets, Step};
 use crate::change::{Begin, Ddl, DdlEffect, Event};
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableId, TableName};
-use crate::target::BatchEnd;
 use crate::transform::Compiled;
 use crate::transform::select::Selection;
 
