@@ -5,6 +5,7 @@ mod cli;
 mod cli_life;
 mod config;
 mod copy_wire;
+mod demo;
 mod http;
 mod layering;
 mod pgoutput;
