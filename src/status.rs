@@ -302,12 +302,14 @@ impl Status {
 ///
 /// Estimates are the statistics' word, so a table that has more rows than promised counts as promised, and the percentage
 /// stays below 100 until every table is done.
-pub fn summarize(tables: Vec<TableStatus>, rate: Option<f64>) -> Snapshot {
+pub fn summarize(mut tables: Vec<TableStatus>, rate: Option<f64>) -> Snapshot {
     let done = |t: &TableStatus| t.state == TableState::Done;
+    for t in tables.iter_mut().filter(|t| done(t)) {
+        t.rows_estimated = t.rows_copied;
+    }
     let all_done = !tables.is_empty() && tables.iter().all(done);
     let rows_copied = tables.iter().map(|t| t.rows_copied).sum();
-    let rows_estimated: u64 =
-        tables.iter().map(|t| if done(t) { t.rows_copied } else { t.rows_estimated.max(t.rows_copied) }).sum();
+    let rows_estimated: u64 = tables.iter().map(|t| t.rows_estimated.max(t.rows_copied)).sum();
     let left = rows_estimated.saturating_sub(rows_copied);
     let percent = match rows_estimated {
         _ if all_done => 100.0,

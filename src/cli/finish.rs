@@ -45,18 +45,24 @@ pub async fn run(global: &Global, args: &FinishArgs) -> Result<u8> {
     if !args.yes {
         confirm(&config.name)?;
     }
-    let mut removed: Vec<String> = Vec::new();
-    removed.extend(target.finish().await.context("finishing on the target")?);
-    removed.extend(source.finish().await.context("finishing on the source")?);
+    let on_target = target.finish().await.context("finishing on the target")?;
+    let on_source = source.finish().await.context("finishing on the source")?;
     drop(lock);
     if global.json {
-        print_json(&json!({"name": config.name, "removed": removed}));
-    } else if removed.is_empty() {
-        print_text("Nothing of this migration was left on either server.");
+        print_json(&json!({"name": config.name, "target": on_target, "source": on_source}));
     } else {
-        print_text(&removed.iter().map(|r| format!("- {r}\n")).collect::<String>());
+        print_text(&format!("{}{}", told("target", &on_target), told("source", &on_source)));
     }
     Ok(0)
+}
+
+/// What was done on one side.
+fn told(side: &str, lines: &[String]) -> String {
+    if lines.is_empty() {
+        return format!("{side}: nothing of this migration was left\n");
+    }
+    let lines: String = lines.iter().map(|l| format!("  {l}\n")).collect();
+    format!("{side}:\n{lines}")
 }
 
 fn confirm(name: &str) -> Result<()> {

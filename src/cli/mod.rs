@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// Switchyard copies a consistent snapshot, follows the source's own log, and keeps the target level. This version moves
 /// PostgreSQL 14 to 18 to PostgreSQL.
 #[derive(Debug, Parser)]
-#[command(name = "switchyard", version, about, max_term_width = 100, propagate_version = true)]
+#[command(name = "switchyard", version, about)]
 #[command(after_help = "Start here:
   switchyard init --source postgres://… --target postgres://… > switchyard.toml
   switchyard check -c switchyard.toml
@@ -50,7 +50,7 @@ pub struct Global {
     /// Print one JSON document on stdout; texts for people go to stderr
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// Address of the running daemon's API [default: [api] listen of the configuration, else http://127.0.0.1:7654]
+    /// Address of the running daemon's API [default: api.listen of the configuration, else http://127.0.0.1:7654]
     #[arg(long, global = true, value_name = "URL", env = "SWITCHYARD_API", help_heading = "Global options")]
     pub api: Option<String>,
     /// Token for the API [default: from the configuration]
@@ -66,7 +66,7 @@ pub struct Global {
     /// Log more; twice: everything. RUST_LOG, if set, wins
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
-    /// Form of log lines on stderr [default: [log] format of the configuration, else text]
+    /// Form of log lines on stderr [default: log.format of the configuration, else text]
     #[arg(long, global = true, value_name = "FORMAT", value_enum, help_heading = "Global options")]
     pub log_format: Option<LogFormat>,
 }
@@ -92,12 +92,14 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         // What was being held when it happened may be a row's value, and the panic's text may quote it: after the first
         // quote nothing is shown.
-        let text = info.payload_as_str().unwrap_or("");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("");
         let text = text.split(['"', '`']).next().unwrap_or("").trim();
         let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         eprintln!("error: this is a bug in switchyard {}: {text}{place}", env!("CARGO_PKG_VERSION"));
         eprintln!(
-            "  hint: nothing was lost: what is in the target is what its checkpoint says. Start again, and please report this line"
+            "  hint: the target is what its checkpoint says: starting again resumes there. Please report the line above"
         );
     }));
     match catch_unwind(AssertUnwindSafe(dispatch)) {

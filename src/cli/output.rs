@@ -44,7 +44,7 @@ pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(' ');
         }
         out.push(c);
@@ -58,6 +58,9 @@ pub fn columns(rows: &[Vec<String>], right: &[usize]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.add_rows(rows.iter().cloned());
+    for c in table.column_iter_mut() {
+        c.set_padding((0, 2));
+    }
     for i in right {
         if let Some(c) = table.column_mut(*i) {
             c.set_cell_alignment(CellAlignment::Right);

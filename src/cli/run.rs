@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::Global;
 use super::output::print_json;
 use super::progress;
-use crate::error::{Error, Result};
+use crate::config::{Config, LogFormat};
+use crate::error::{Class, Error, Result};
 use crate::http::{self, Access, Api};
 use crate::metrics::Metrics;
 use crate::status::StatusHandle;
@@ -51,7 +52,10 @@ pub async fn run(global: &Global, args: &RunArgs) -> Result<u8> {
 
     let status = StatusHandle::new(&config.name);
     let metrics = Metrics::new();
-    let listener = http::bind(&config.api.listen).await?;
+    let listener = match http::bind(&config.api.listen).await {
+        Ok(listener) => listener,
+        Err(e) => return Err(or_fenced(&config, e).await),
+    };
     let address = listener.local_addr().map_err(|e| Error::fatal(format!("reading the API's address: {e}")))?;
     tracing::info!(name = %config.name, api = %format!("http://{address}"), version = env!("CARGO_PKG_VERSION"), "starting");
     let shutdown = CancellationToken::new();
@@ -80,7 +84,10 @@ pub async fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     };
     if let Err(e) = &result {
         status.set_error(e);
-        tracing::error!(class = e.class().label(), hint = e.hint_text(), "{e}");
+        // The caller prints it for people; who reads log lines by program, or later in a file, finds it there.
+        if log.file.is_some() || log.format == LogFormat::Json {
+            tracing::error!(class = e.class().label(), hint = e.hint_text(), "{e}");
+        }
     }
     api_stop.cancel();
     signals.abort();
@@ -96,6 +103,16 @@ pub async fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     }
     tracing::info!("stopped");
     Ok(0)
+}
+
+/// Why the API's address cannot be had. Started twice with one file, the port is taken because the migration is: that is
+/// what to say then, with its exit status.
+async fn or_fenced(config: &Config, bind: Error) -> Error {
+    let Ok(target) = crate::target::open(config.target_options()) else { return bind };
+    match target.lock().await {
+        Err(e) if e.class() == Class::Fenced => e,
+        _ => bind,
+    }
 }
 
 /// The first signal asks, the second one insists.

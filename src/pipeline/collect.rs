@@ -31,23 +31,15 @@ impl Default for Limits {
     }
 }
 
-/// A batch with its end. `R` is what gives the channel's room back when dropped.
-#[derive(Debug)]
-pub struct Job<R> {
+/// A batch with its end.
+#[derive(Debug, Default)]
+pub struct Job {
     /// The changes.
     pub batch: Batch,
     /// Where it ends; `None` for a piece of a transaction that goes on.
     pub end: Option<BatchEnd>,
     /// Tokens of markers that are applied once this job has committed.
     pub markers: Vec<String>,
-    /// Given back when the job is done.
-    pub rooms: Vec<R>,
-}
-
-impl<R> Default for Job<R> {
-    fn default() -> Self {
-        Job { batch: Batch::default(), end: None, markers: Vec::new(), rooms: Vec::new() }
-    }
 }
 
 #[derive(Debug)]
@@ -70,7 +62,7 @@ pub struct Knowledge {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Collector<R> {
+pub struct Collector {
     limits: Limits,
     knowledge: Knowledge,
     routes: HashMap<TableId, Route>,
@@ -81,13 +73,13 @@ pub struct Collector<R> {
     current_bytes: usize,
     /// The open transaction is applied in pieces.
     large: bool,
-    building: Job<R>,
-    ready: VecDeque<Job<R>>,
+    building: Job,
+    ready: VecDeque<Job>,
     ready_bytes: usize,
     heartbeat: Option<Position>,
 }
 
-impl<R> Collector<R> {
+impl Collector {
     /// A collector for a stream that becomes strict at `consistent_at`.
     pub fn new(limits: Limits, knowledge: Knowledge, consistent_at: Position) -> Self {
         Collector {
@@ -116,11 +108,6 @@ impl<R> Collector<R> {
     /// Whether received changes wait here.
     pub fn has_pending(&self) -> bool {
         !self.ready.is_empty() || self.building.end.is_some() || self.begun.is_some() || !self.building.batch.is_empty()
-    }
-
-    /// Takes what keeps the channel's room; given back with the batch that is being built.
-    pub fn hold(&mut self, room: R) {
-        self.building.rooms.push(room);
     }
 
     /// Takes one event.
@@ -177,7 +164,7 @@ impl<R> Collector<R> {
     }
 
     /// The next job, if a whole batch or a piece is there.
-    pub fn take(&mut self) -> Option<Job<R>> {
+    pub fn take(&mut self) -> Option<Job> {
         if let Some(job) = self.ready.pop_front() {
             self.ready_bytes -= job.batch.counts.bytes;
             return Some(job);

@@ -37,7 +37,7 @@ fn at(n: u64) -> Position {
     Position::Lsn(Lsn(n))
 }
 
-fn collector(consistent_at: u64, skip: Option<u64>, limit: usize) -> Collector<()> {
+fn collector(consistent_at: u64, skip: Option<u64>, limit: usize) -> Collector {
     let mut k = Knowledge::default();
     k.targets.insert(TableName::new("public", "t"), table(&["id", "v"]));
     if let Some(s) = skip {
@@ -47,7 +47,7 @@ fn collector(consistent_at: u64, skip: Option<u64>, limit: usize) -> Collector<(
 }
 
 /// A transaction of `rows` inserts that commits from `start` to `start + 5`.
-fn transaction(c: &mut Collector<()>, start: u64, rows: std::ops::Range<u32>) {
+fn transaction(c: &mut Collector, start: u64, rows: std::ops::Range<u32>) {
     c.event(Event::Begin(Begin { commit_start: at(start), committed_at: 1, xid: 1 })).unwrap();
     c.event(Event::Schema(Arc::new(table(&["id", "v"])))).unwrap();
     for n in rows {
@@ -57,7 +57,7 @@ fn transaction(c: &mut Collector<()>, start: u64, rows: std::ops::Range<u32>) {
     c.event(Event::Commit(Commit { end: at(start + 5), committed_at: 1 })).unwrap();
 }
 
-fn rows(job: &Job<()>) -> u64 {
+fn rows(job: &Job) -> u64 {
     job.batch.counts.rows
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Pipeline;
@@ -36,8 +36,6 @@ const CONFLICT_RETRIES: u32 = 5;
 const STOP_BUDGET: Duration = Duration::from_secs(10);
 /// Log kept at the source for us: from here on it is said.
 const RETAINED_WARNING: u64 = 10 << 30;
-
-type Room = OwnedSemaphorePermit;
 
 /// A job on its way back from the applier.
 struct Done {
@@ -135,9 +133,9 @@ async fn knowledge(p: &Pipeline, tables: &[std::sync::Arc<Table>]) -> Result<Kno
 /// The middle of the stream.
 struct Flow<'a> {
     p: &'a Pipeline,
-    collector: Collector<Room>,
+    collector: Collector,
     received: queue::EventReceiver,
-    jobs: mpsc::Sender<Job<Room>>,
+    jobs: mpsc::Sender<Job>,
     done: mpsc::Receiver<Done>,
     applied: Position,
     /// When the checkpoint was last written.
@@ -183,7 +181,9 @@ impl Flow<'_> {
                         if !self.collector.has_pending() && !self.p.max_delay.is_zero() {
                             delay_until = Some(Instant::now() + self.p.max_delay);
                         }
-                        self.collector.hold(got.room);
+                        // What the collector holds is bounded by itself; the room is given back here, so that a
+                        // transaction of any size can never wait for room that its own beginning takes.
+                        drop(got.room);
                         for event in got.events {
                             if let Event::Heartbeat { at, .. } = &event {
                                 self.p.status.set_source_clock(*at);
@@ -200,7 +200,7 @@ impl Flow<'_> {
         }
     }
 
-    fn next_job(&mut self) -> Option<Job<Room>> {
+    fn next_job(&mut self) -> Option<Job> {
         if let Some(job) = self.collector.take() {
             return Some(job);
         }
@@ -286,7 +286,7 @@ impl Flow<'_> {
 struct ApplyTask {
     pipeline: Pipeline,
     applier: Box<dyn Applier>,
-    jobs: mpsc::Receiver<Job<Room>>,
+    jobs: mpsc::Receiver<Job>,
     done: mpsc::Sender<Done>,
     confirm: watch::Sender<Position>,
     /// The last job was a piece of a transaction that is still open on the target.
@@ -316,7 +316,6 @@ async fn apply_jobs(mut t: ApplyTask) -> Result<()> {
                     by_table: job.batch.counts.by_table,
                     ddl,
                 };
-                drop(job.rooms);
                 if t.done.send(done).await.is_err() {
                     return Ok(());
                 }
@@ -340,7 +339,7 @@ impl ApplyTask {
         Ok(())
     }
 
-    async fn apply(&mut self, job: &Job<Room>) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
+    async fn apply(&mut self, job: &Job) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
         let mut tries = 0;
         loop {
             match self.once(job).await {
@@ -364,7 +363,7 @@ impl ApplyTask {
         }
     }
 
-    async fn once(&mut self, job: &Job<Room>) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
+    async fn once(&mut self, job: &Job) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
         let applied = self.applier.apply(&job.batch, job.end.as_ref()).await?;
         if applied.missing.is_empty() {
             return Ok((job.end.clone(), applied.ddl));

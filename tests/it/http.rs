@@ -63,6 +63,20 @@ async fn given_a_running_api_when_asked_then_tokens_and_health_are_kept() {
         }
         assert!(get("/metrics", Some("viewer-token")).kind.starts_with("application/openmetrics-text"));
         assert_eq!(json(&get("/api/v1/status", Some("viewer-token")))["stream"]["lag_seconds"], 0.0);
+        let command = |token: &str, json: bool| {
+            let mut c = std::process::Command::new(env!("CARGO_BIN_EXE_switchyard"));
+            c.args(["status", "--api", &base, "--token", token]).env_remove("RUST_LOG");
+            c.args(json.then_some("--json")).output().unwrap()
+        };
+        let o = command("viewer-token", false);
+        assert!(o.status.success());
+        assert!(String::from_utf8_lossy(&o.stdout).contains("ready"));
+        let o = command("viewer-token", true);
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&o.stdout).unwrap()["name"], "shop");
+        let o = command("wrong-token", false);
+        assert_eq!(o.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&o.stderr).into_owned();
+        assert!(said.contains("401") && said.contains("hint: ") && !said.contains("wrong-token"), "{said}");
         assert_eq!(post("/api/v1/pause", None).status, 401);
         assert_eq!(post("/api/v1/pause", Some("viewer-token")).status, 403);
         assert!(!handle.get().paused);

@@ -1,6 +1,7 @@
 //! Everything that is tested from outside, in one binary.
 
 mod cli;
+mod cli_life;
 mod config;
 mod copy_wire;
 mod http;

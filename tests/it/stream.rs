@@ -61,6 +61,7 @@ impl RelationResolver for Believer {
             identity: RowIdentity::None,
             full_old_rows: relation.replica_identity == b'f',
             has_secondary_unique: false,
+            partitioned: false,
             estimated_rows: 0,
             bytes: 0,
         };

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_postgres::{Client, Row as PgRow};
 
-use super::types::{self, UserType, UserTypes};
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
+use crate::pgwire::types::{self, UserType, UserTypes};
 use crate::schema::{Column, Identity, RowIdentity, Table, TableId, TableName};
 use crate::transform::select::Selection;
 

@@ -11,7 +11,6 @@ pub mod replication;
 pub mod resolve;
 pub mod slot;
 pub mod snapshot;
-pub mod types;
 mod walsender;
 
 use std::sync::Arc;

@@ -12,12 +12,12 @@ use super::catalog::{self, TableIds, Wanted};
 use super::ddl;
 use super::pgoutput::{Relation, RelationColumn};
 use super::replication::RelationResolver;
-use super::types;
 use crate::change::Ddl;
 use crate::error::Result;
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
+use crate::pgwire::types;
 use crate::schema::{Column, RowIdentity, Table, TableName};
 
 /// Looks tables up in the source's catalog, over a session of its own that is made when first needed.

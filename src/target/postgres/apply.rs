@@ -59,11 +59,12 @@ impl PgApplier {
         // to be and whatever the statistics of a table that was just filled.
         let mut settings = String::from(
             "SET synchronous_commit = off; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
-             SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET check_function_bodies = off;",
+             SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET check_function_bodies = off; ",
         );
         if replica {
-            settings.push_str(" SET session_replication_role = replica;");
+            settings.push_str("SET session_replication_role = replica; ");
         }
+        settings.push_str(&super::bookkeeping::name_session(name));
         client.batch_execute(&settings).await.map_err(|e| wrap("preparing the apply session", &e))?;
         Ok(PgApplier {
             client,
@@ -433,10 +434,7 @@ impl PgApplier {
             .await
             .map_err(|e| wrap("storing the checkpoint", &e))?;
         if n != 1 {
-            return Err(Error::fenced(format!(
-                "another daemon has taken over migration {:?} (epoch {} is no longer current)",
-                self.name, self.epoch
-            )));
+            return Err(super::bookkeeping::fenced(&self.name, self.epoch));
         }
         Ok(())
     }

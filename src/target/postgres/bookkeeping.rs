@@ -343,6 +343,30 @@ pub async fn take_over(client: &mut Client, name: &str) -> Result<Checkpoint> {
     read_checkpoint(&row)
 }
 
+/// What sessions that write rows are called in `pg_stat_activity`.
+fn session_name(name: &str) -> String {
+    format!("switchyard writes {name}").chars().take(63).collect()
+}
+
+/// Names a session that writes rows, so that a successor finds it.
+pub fn name_session(name: &str) -> String {
+    format!("SET application_name = {}", literal(&session_name(name)))
+}
+
+/// Ends sessions that a predecessor left behind (a stopped process, a host that vanished): they hold locks, and the
+/// epoch would refuse their commits anyway. Call it after [`take_over`].
+pub async fn end_predecessors(client: &Client, name: &str) -> Result<()> {
+    client
+        .execute(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+             WHERE application_name = $1 AND usename = current_user AND datname = current_database()",
+            &[&session_name(name)],
+        )
+        .await
+        .map(drop)
+        .map_err(|e| wrap("ending sessions of a former run on the target", &e))
+}
+
 /// The statement that moves a checkpoint, for those who run it inside their own transaction. It touches one row, or
 /// none if the epoch was raised.
 pub fn save_sql(name: &str, c: &Checkpoint) -> Result<String> {
@@ -416,6 +440,9 @@ pub async fn plan_copy(client: &Client, name: &str, epoch: i64, copy: &TableCopy
 
 /// How far every table's copy got.
 pub async fn copies(client: &Client, name: &str) -> Result<Vec<TableCopy>> {
+    if layout(client).await? == 0 {
+        return Ok(Vec::new());
+    }
     let rows = client
         .query(
             "SELECT t.table_schema, t.table_name, t.plan::text, t.snapshot_at, t.resumed_at, t.indexed,
@@ -445,7 +472,7 @@ pub async fn copies(client: &Client, name: &str) -> Result<Vec<TableCopy>> {
         .collect()
 }
 
-/// The statement by which a loader notes, in the transaction of its rows, that chunks are done. It inserts as many rows
+/// The statement by which a loader notes, in the transaction of its rows, that chunks (at least one) are done. It inserts as many rows
 /// as there are chunks (the first holds the count), or none if the epoch was raised: then roll back.
 pub fn chunks_done_sql(name: &str, epoch: i64, table: &TableName, chunks: &[u32], rows: u64) -> String {
     let list: Vec<String> =

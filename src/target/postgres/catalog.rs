@@ -17,7 +17,8 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, a.attname:
        a.attnotnull, a.attidentity::text, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        (SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname)
         FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
-        WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation), c.relkind = 'p'
+        WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation),
+       COALESCE(b.enum, t.typtype = 'e', false), c.relkind = 'p'
 FROM unnest($1::text[], $2::text[]) AS w (s, r)
 JOIN pg_catalog.pg_namespace n ON n.nspname = w.s
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.r AND c.relkind IN ('r', 'p')
@@ -28,7 +29,7 @@ LEFT JOIN LATERAL (
     WITH RECURSIVE up (oid, typtype, below) AS (
         SELECT t.oid, t.typtype, t.typbasetype
         UNION ALL SELECT p.oid, p.typtype, p.typbasetype FROM up JOIN pg_catalog.pg_type p ON p.oid = up.below AND up.typtype = 'd')
-    SELECT oid AS base FROM up WHERE typtype <> 'd'
+    SELECT oid AS base, typtype = 'e' AS enum FROM up WHERE typtype <> 'd'
 ) b ON t.typtype = 'd'
 ORDER BY c.oid, a.attnum";
 
@@ -73,19 +74,24 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             identity: RowIdentity::None,
             full_old_rows: r.get::<_, String>(3) == "f",
             has_secondary_unique: false,
-            partitioned: r.get::<_, bool>(14),
+            partitioned: r.get::<_, bool>(15),
             estimated_rows: 0,
             bytes: 0,
         });
         // A table may have no columns at all.
         let Some(name) = r.get::<_, Option<String>>(4) else { continue };
         let (type_oid, base): (u32, Option<u32>) = (r.get(7), r.get(8));
+        // Domains are resolved by the query already; an enum's binary form is its label.
         let base = base.unwrap_or(type_oid);
+        let mut user = types::UserTypes::new();
+        if r.get::<_, bool>(14) {
+            user.insert(base, types::UserType::Enum);
+        }
         let column = Column {
             name,
             number: r.get(5),
             type_name: r.get(6),
-            kind: types::kind(base),
+            kind: types::kind(base, &user),
             nullable: !r.get::<_, Option<bool>>(9).unwrap_or(false),
             identity: match r.get::<_, String>(10).as_str() {
                 "a" => Some(Identity::Always),
@@ -94,7 +100,7 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             },
             default: r.get(12),
             collation: r.get(13),
-            portable_binary: types::portable_binary(type_oid),
+            portable_binary: types::portable_binary(base, &user),
         };
         if r.get::<_, String>(11).is_empty() {
             table.columns.push(column);

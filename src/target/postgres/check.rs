@@ -59,6 +59,10 @@ pub async fn check(
     privileges(client, create_schema, tables, &mut found).await?;
     existing(client, create_schema, tables, fresh, &mut found).await?;
     extensions(client, &source.extensions, &mut found).await?;
+    collations(client, tables, &mut found).await?;
+    if fresh {
+        found.push(disk(tables));
+    }
     books(client, name, source, fresh, &mut found).await?;
     Ok(found)
 }
@@ -340,6 +344,43 @@ async fn existing(
         }
     }
     Ok(())
+}
+
+/// Collations that columns name and the target does not have. Those of user schemas come with the schema.
+async fn collations(client: &Client, tables: &[Arc<Table>], found: &mut Vec<Finding>) -> Result<()> {
+    let mut wanted: Vec<&str> = tables
+        .iter()
+        .flat_map(|t| &t.columns)
+        .filter_map(|c| c.collation.as_deref())
+        .filter(|c| c.starts_with("pg_catalog."))
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let rows = client
+        .query(
+            "SELECT w FROM pg_catalog.unnest($1::text[]) AS w WHERE pg_catalog.to_regcollation(w) IS NULL ORDER BY 1",
+            &[&wanted],
+        )
+        .await
+        .map_err(|e| wrap("looking at the target's collations", &e))?;
+    for r in &rows {
+        let name: String = r.get(0);
+        found.push(problem("collation", format!("collation {name} does not exist on the target")).fix(
+            "install that locale on the target's machine, then: SELECT pg_import_system_collations('pg_catalog');",
+        ));
+    }
+    Ok(())
+}
+
+/// SQL cannot ask for free disk space; the operator can.
+fn disk(tables: &[Arc<Table>]) -> Finding {
+    let megabytes = tables.iter().map(|t| t.bytes).sum::<u64>() / (1024 * 1024);
+    remark(
+        "disk",
+        format!(
+            "the tables take {megabytes} MB on the source, without indexes; the target needs as much, its indexes, and room for max_wal_size"
+        ),
+    )
 }
 
 /// Extensions that the target's server does not have at all, or that this role may not create.

@@ -122,18 +122,22 @@ fn is_unique(o: &SchemaObject) -> bool {
 fn is_essential(o: &SchemaObject) -> bool {
     match o.kind.as_str() {
         "TABLE" | "TABLE ATTACH" | "TYPE" | "DOMAIN" | "SEQUENCE" | "SCHEMA" | "CONSTRAINT" | "DEFAULT"
-        | "FK CONSTRAINT" => true,
+        | "FK CONSTRAINT" | "CHECK CONSTRAINT" => true,
         "INDEX" => is_unique(o),
         _ => false,
     }
 }
 
-/// SQLSTATEs of "it exists": table, object, schema, function, a second primary key, column, an attached partition.
-fn is_duplicate(code: &str, message: &str) -> bool {
-    matches!(code, "42P07" | "42710" | "42P06" | "42723" | "42701")
-        || (code == "42P16" && message.contains("multiple primary keys"))
-        || (code == "42809" && message.contains("is already a partition"))
-        || (code == "55000" && message.contains("already an identity column"))
+/// SQLSTATEs of "it exists" (messages are in the server's language): table, object, schema, function, column; and, for the
+/// kinds that can mean nothing else by it, a second primary key, an attached partition, a column that is an identity.
+fn is_duplicate(code: &str, o: &SchemaObject) -> bool {
+    match code {
+        "42P07" | "42710" | "42P06" | "42723" | "42701" => true,
+        "42P16" => o.kind == "CONSTRAINT" && o.sql.contains(" PRIMARY KEY "),
+        "42809" => o.kind == "TABLE ATTACH",
+        "55000" => o.kind == "SEQUENCE",
+        _ => false,
+    }
 }
 
 struct Maker<'a> {
@@ -226,11 +230,11 @@ impl<'a> Maker<'a> {
                 Err(e) if is_essential(o) => {
                     // A missing extension is why types are missing: say that first.
                     return Err(match extensions {
-                        Some(first) => {
+                        Some(first) if e.code() != Some("42501") => {
                             let hint = first.hint_text().unwrap_or_default().to_owned();
                             Error::fatal(format!("{}; and before that: {}", e.message(), first.message())).hint(hint)
                         }
-                        None => e,
+                        _ => e,
                     });
                 }
                 Err(e) => {
@@ -266,9 +270,11 @@ impl<'a> Maker<'a> {
                 Some(d) => (d.code().code().to_owned(), d.message().to_owned()),
                 None => return Err(wrap(format!("creating {}", describe(o)), &e)),
             };
-            if is_duplicate(&code, &message) {
-                if o.kind == "TABLE" {
-                    self.compare(o).await?;
+            if is_duplicate(&code, o) {
+                match (o.kind.as_str(), &o.table) {
+                    ("TABLE", _) => self.compare(o).await?,
+                    ("INDEX" | "CONSTRAINT", Some(t)) => self.belongs(o, t).await?,
+                    _ => {}
                 }
                 return Ok(false);
             }
@@ -294,14 +300,18 @@ impl<'a> Maker<'a> {
         };
         let code = e.code().unwrap_or_default().to_owned();
         match (code.as_str(), o.kind.as_str()) {
-            ("58P01" | "0A000" | "22023", "EXTENSION") => e
-                .with_class(crate::error::Class::Fatal)
-                .hint(format!("install the package that brings extension {} on the target's server (no restart is needed), or leave out the tables that use it", o.name)),
+            // Made anew, because the server's own hint does not say what else can be done.
+            ("58P01" | "0A000" | "22023", "EXTENSION") => Error::fatal(e.message()).with_code(code).hint(format!(
+                "install the package that brings extension {} on the target's server (no restart is needed), or leave out the tables that use it",
+                o.name
+            )),
             // A function's library is missing: waiting does not bring it.
             ("58P01", _) => e.with_class(crate::error::Class::Fatal),
-            ("42501", "EXTENSION") => {
-                e.hint(format!("as a superuser, in database {}: CREATE EXTENSION {};", ident(&database), ident(&o.name)))
-            }
+            ("42501", "EXTENSION") => Error::fatal(e.message()).with_code(code).hint(format!(
+                "as a superuser, in database {}: CREATE EXTENSION {};",
+                ident(&database),
+                ident(&o.name)
+            )),
             ("42501", "SCHEMA") => e.hint(format!("GRANT CREATE ON DATABASE {} TO {};", ident(&database), ident(&user))),
             ("42501", _) if !o.schema.is_empty() => {
                 e.hint(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", ident(&o.schema), ident(&user)))
@@ -341,6 +351,27 @@ impl<'a> Maker<'a> {
             .hint("drop the table on the target, alter it to match, or leave it out with tables.exclude"))
     }
 
+    /// An index exists already: is it one of this table?
+    async fn belongs(&self, o: &SchemaObject, t: &TableName) -> Result<()> {
+        let index = o.name.strip_prefix(&format!("{} ", t.name)).unwrap_or(&o.name);
+        let primary = o.sql.contains(" PRIMARY KEY ");
+        let row = self
+            .client
+            .query_one(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+                    JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = $1 AND c.relname = $2 AND (x.relname = $3 OR $4 AND i.indisprimary))",
+                &[&t.schema, &t.name, &index, &primary],
+            )
+            .await
+            .map_err(|e| wrap(format!("looking at {}", describe(o)), &e))?;
+        if row.get(0) {
+            return Ok(());
+        }
+        Err(Error::fatal(format!("creating {}: another object of the target has that name", describe(o)))
+            .hint("rename or drop the other object on the target"))
+    }
+
     /// Triggers, rules and policies appear while the applier runs: they are made and quiesced in one transaction.
     async fn make_quiesced(&mut self, o: &SchemaObject, t: &TableName) -> Result<()> {
         let doing = format!("creating {}", describe(o));
@@ -353,7 +384,7 @@ impl<'a> Maker<'a> {
                     Ok(()) => return tx.commit().await.map_err(|e| wrap(&doing, &e)),
                     Err(e) => e,
                 },
-                Err(e) if e.as_db_error().is_some_and(|d| is_duplicate(d.code().code(), d.message())) => return Ok(()),
+                Err(e) if e.as_db_error().is_some_and(|d| is_duplicate(d.code().code(), o)) => return Ok(()),
                 Err(e) => wrap(&doing, &e),
             };
             let _ = tx.rollback().await;

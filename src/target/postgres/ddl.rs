@@ -180,6 +180,15 @@ async fn alter(
     } else {
         false
     };
+    // A daemon that starts after the change has read the changed definition already: then the target is what was before.
+    let stale = before.filter(|b| b.columns == after.columns && b.generated == after.generated);
+    let assumed = match stale.map(|_| as_target_has_it(after, &have)).transpose() {
+        Ok(a) => a,
+        Err(why) => {
+            return Ok(stop(ddl, why, format!("make the columns of {t} on the target what they are on the source")));
+        }
+    };
+    let before = assumed.as_ref().or(before);
     let steps = match plan(&ddl.statement, before, after, &have, missing, rewritten && has_rows) {
         Ok(s) => s,
         Err(why) => {
@@ -200,6 +209,34 @@ async fn alter(
         (true, false) => format!("{t}: already so ({})", steps.had.join("; ")),
         _ => format!("{t}: {}", steps.run.join("; ")),
     }))
+}
+
+/// The source's table as it must have been, judged by the target's. Only what is certain: columns that the target lacks are
+/// new, unless it has others that the source does not (then one may be the other's old name). Where the target differs
+/// otherwise it may be meant to, so only what would refuse rows is taken for a change.
+fn as_target_has_it(after: &Table, have: &Table) -> Result<Table, Stop> {
+    let there = |name: &str| have.columns.iter().chain(&have.generated).find(|c| c.name == name);
+    let mut before = after.clone();
+    before.columns.retain(|c| there(&c.name).is_some());
+    before.generated.retain(|c| there(&c.name).is_some());
+    let known = |name: &str| after.columns.iter().chain(&after.generated).any(|c| c.name == name);
+    let lacking = before.columns.len() + before.generated.len() < after.columns.len() + after.generated.len();
+    let extra: Vec<&str> =
+        have.columns.iter().chain(&have.generated).map(|c| c.name.as_str()).filter(|c| !known(c)).collect();
+    if lacking && !extra.is_empty() {
+        return Err(format!(
+            "columns were added or renamed while Switchyard did not run, and the target has the columns {} that the source has not",
+            crate::target::sql::ident_list(extra)
+        ));
+    }
+    for c in &mut before.columns {
+        let Some(t) = there(&c.name) else { continue };
+        if t.type_name != c.type_name && widens(&t.type_name, &c.type_name) {
+            c.type_name = t.type_name.clone();
+        }
+        c.nullable &= t.nullable;
+    }
+    Ok(before)
 }
 
 /// `GENERATED ALWAYS` would refuse replicated values, so such a column stays BY DEFAULT here until the migration is finished.

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::bookkeeping;
 use super::statements as st;
 use crate::error::{Error, Result};
 use crate::pgwire::conn::PgConn;
@@ -32,6 +33,7 @@ impl PgLoader {
     /// A session of `conn`; `replica` says whether the role may set `session_replication_role`.
     pub async fn new(mut conn: PgConn, name: &str, epoch: i64, replica: bool) -> Result<PgLoader> {
         conn.execute("SET synchronous_commit = off").await?;
+        conn.execute(&bookkeeping::name_session(name)).await?;
         if replica {
             conn.execute("SET session_replication_role = replica").await?;
         }
@@ -52,18 +54,6 @@ impl Loader for PgLoader {
     async fn begin(&mut self, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()> {
         let doing = || format!("loading {}", table.name);
         self.conn.execute("BEGIN").await.map_err(|e| e.context(doing()))?;
-        // The row lock makes a newcomer's epoch wait for this transaction, and this transaction see a newcomer's.
-        let mine = self
-            .conn
-            .simple_query(&format!(
-                "SELECT 1 FROM switchyard.checkpoint WHERE name = {} AND epoch = {} FOR SHARE",
-                literal(&self.name),
-                self.epoch
-            ))
-            .await?;
-        if mine.is_empty() {
-            return Err(Error::fenced(format!("another daemon has taken over migration {:?}", self.name)));
-        }
         let binary = format == CopyFormat::Raw(BINARY);
         let mut options = format!("FORMAT {}", if binary { "binary" } else { "text" });
         let sql = match mode {
@@ -138,27 +128,18 @@ impl Loader for PgLoader {
                 .await
                 .map_err(|e| load_error(&name, e))?;
         }
-        // Rows are counted once, with the first of the chunks.
-        let values: Vec<_> = chunks
-            .iter()
-            .enumerate()
-            .map(|(i, n)| {
-                format!(
-                    "({}, {}, {}, {n}, {})",
-                    literal(&self.name),
-                    literal(&source.schema),
-                    literal(&source.name),
-                    if i == 0 { rows } else { 0 }
-                )
-            })
-            .collect();
-        self.conn
-            .execute(&format!(
-                "INSERT INTO switchyard.chunk (name, table_schema, table_name, number, rows) VALUES {}",
-                values.join(", ")
+        // Refused if a newcomer has raised the epoch; else the newcomer waits for this commit.
+        let noted = self
+            .conn
+            .simple_query(&format!(
+                "{} RETURNING 1",
+                bookkeeping::chunks_done_sql(&self.name, self.epoch, source, chunks, rows)
             ))
             .await
             .map_err(|e| load_error(&name, e))?;
+        if noted.len() != chunks.len() {
+            return Err(bookkeeping::fenced(&self.name, self.epoch));
+        }
         self.conn.execute("COMMIT").await.map_err(|e| load_error(&name, e))?;
         Ok(rows)
     }
@@ -180,8 +161,4 @@ fn load_error(table: &TableName, e: Error) -> Error {
         }
         _ => e,
     }
-}
-
-fn literal(text: &str) -> String {
-    crate::target::postgres::statements::literal(text)
 }

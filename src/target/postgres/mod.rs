@@ -105,7 +105,10 @@ impl Target for PostgresTarget {
         bookkeeping::checkpoint(&*self.control().await?, &self.name).await
     }
     async fn take_over(&self) -> Result<Checkpoint> {
-        bookkeeping::take_over(&mut *self.control().await?, &self.name).await
+        let mut client = self.control().await?;
+        let checkpoint = bookkeeping::take_over(&mut client, &self.name).await?;
+        bookkeeping::end_predecessors(&client, &self.name).await?;
+        Ok(checkpoint)
     }
     async fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
         bookkeeping::save(&*self.control().await?, &self.name, checkpoint).await

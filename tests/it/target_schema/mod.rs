@@ -1,9 +1,10 @@
 //! The target's books, schema, quiescing, schema changes and checks, on a real server, as superuser and as an ordinary owner.
 
+mod ddl;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use switchyard::change::{Ddl, DdlEffect};
 use switchyard::error::Class;
 use switchyard::finding::{Finding, Severity};
 use switchyard::pgwire::conninfo::ConnInfo;
@@ -11,10 +12,11 @@ use switchyard::pgwire::control::connect;
 use switchyard::position::{Lsn, Position};
 use switchyard::sandbox::{self, PgServer};
 use switchyard::schema::{RowIdentity, SchemaObject, SchemaScript, Stage, Table, TableName};
+use switchyard::source::SourceFacts;
 use switchyard::source::{Chunk, LogIdentity, TablePlan};
-use switchyard::target::postgres::check::{self, SourceFacts};
-use switchyard::target::postgres::{bookkeeping, catalog, create, ddl, quiesce};
-use switchyard::target::{CopyStage, DdlOutcome, TableCopy};
+use switchyard::target::postgres::check;
+use switchyard::target::postgres::{bookkeeping, catalog, create, quiesce};
+use switchyard::target::{CopyStage, TableCopy};
 use tokio_postgres::Client;
 
 /// A server with a database for each role: `root` (superuser) and `app` (owns its database, nothing else).
@@ -397,7 +399,7 @@ async fn given_a_script_when_created_twice_then_it_stands_once_and_applying_is_u
         assert!(tables[1].is_none());
         let items = tables[0].as_ref().unwrap();
         assert_eq!((items.key(), items.has_secondary_unique), (&[0][..], true));
-        assert_eq!(items.columns.iter().map(|c| c.portable_binary).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(items.columns.iter().map(|c| c.portable_binary).collect::<Vec<_>>(), [true, true, true]);
         assert_eq!(items.columns[1].type_name, "public.mood");
         assert_eq!(tables[2].as_ref().unwrap().identity, RowIdentity::Key(vec![0]));
 
@@ -460,6 +462,20 @@ async fn given_a_different_table_when_created_then_it_is_refused_and_left_alone(
         create::create(&info, "shop", &script, Stage::BeforeCopy, None).await.unwrap_err().class(),
         Class::Fatal
     );
+    // An index of that name on another table is not the one that was meant.
+    script.dialect = "postgres".into();
+    script.objects = vec![object(
+        "INDEX",
+        "items_n",
+        Some("items"),
+        Stage::TableCopied,
+        "CREATE UNIQUE INDEX items_n ON public.items USING btree (n);",
+    )];
+    run(&client, "create table other (n text); create index items_n on other (n)").await;
+    let e = create::create(&info, "shop", &script, Stage::TableCopied, Some(&name("items"))).await.unwrap_err();
+    assert!(e.message().contains("another object"), "{e}");
+    script = self::script();
+    script.objects.retain(|o| o.kind != "VIEW");
     // An ordinary role without the privilege is told the GRANT.
     target.server.psql_in("app", "revoke all on schema public from public, app; create role poor login password 'pw'; grant usage on schema public to poor").unwrap();
     script.dialect = "postgres".into();
@@ -503,154 +519,6 @@ async fn given_identity_rules_and_forced_policies_when_quiesced_then_all_come_ba
 
 async fn table(client: &Client, t: &str) -> Arc<Table> {
     catalog::table(client, &name(t)).await.unwrap().unwrap()
-}
-
-/// Changes a table at the "source", and lets the target repeat it inside a transaction.
-async fn repeat(
-    src: &Client,
-    dst: &mut Client,
-    t: &str,
-    sql: &str,
-    missing: &[(&str, &str)],
-    rewritten: bool,
-) -> DdlOutcome {
-    let before = table(src, t).await;
-    run(src, sql).await;
-    let after = table(src, t).await;
-    let missing_values = missing.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
-    let change = Ddl {
-        tag: "ALTER TABLE".into(),
-        statement: sql.into(),
-        object: format!("public.{t}"),
-        effect: DdlEffect::Table { after, missing_values, rewritten },
-    };
-    let tx = dst.transaction().await.unwrap();
-    tx.batch_execute("select 1").await.unwrap();
-    let outcome = ddl::apply_ddl(tx.client(), "shop", &change, Some(&before)).await.unwrap();
-    // The transaction must still be good.
-    tx.batch_execute("select 1").await.unwrap();
-    tx.commit().await.unwrap();
-    outcome
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn given_schema_changes_when_repeated_then_the_target_is_the_same_or_says_how_to_go_on() {
-    let target = Target::start();
-    target.server.psql_in("app", "grant create on schema public to public").unwrap();
-    let (src, mut dst) = (target.client("root").await, target.client("app").await);
-    bookkeeping::take_over(&mut dst, "shop").await.unwrap();
-    let made =
-        "create table t (id int primary key, a varchar(10), b int not null default 1, c numeric(8,2), \"D d\" text);
-                insert into t values (1, 'x', 2, 3.5, 'y')";
-    run(&src, made).await;
-    run(&dst, made).await;
-    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
-    let safe: &[Case<'_>] = &[
-        ("alter table t add e text", &[], false),
-        ("alter table t add f timestamptz not null default now()", &[("f", "2020-01-02 03:04:05.000006+00")], false),
-        ("alter table t add g text default 'it''s'", &[("g", "it's")], false),
-        ("alter table t rename a to \"A a\"", &[], false),
-        ("alter table t alter \"A a\" type varchar(20)", &[], false),
-        ("alter table t alter \"A a\" type text", &[], false),
-        ("alter table t alter b type bigint", &[], true),
-        ("alter table t alter b drop not null, alter b drop default, alter c type numeric", &[], false),
-        ("alter table t alter e set default 'q', alter \"D d\" set not null", &[], false),
-        ("alter table t drop e", &[], false),
-        ("alter table t add h bigint generated always as (b * 2) stored", &[], true),
-        ("alter table t set unlogged", &[], true),
-        ("alter table t drop h, drop \"D d\"", &[], false),
-    ];
-    for (sql, missing, rewritten) in safe {
-        let outcome = repeat(&src, &mut dst, "t", sql, missing, *rewritten).await;
-        assert!(matches!(outcome, DdlOutcome::Applied(_)), "{sql}: {outcome:?}");
-        let shape = |t: &Table| {
-            let all: Vec<_> = t.columns.iter().chain(&t.generated).cloned().collect();
-            all.into_iter().map(|c| (c.name, c.type_name, c.nullable, c.default)).collect::<Vec<_>>()
-        };
-        let (s, d) = (table(&src, "t").await, table(&dst, "t").await);
-        assert_eq!(shape(&s), shape(&d), "{sql}");
-    }
-    assert_eq!(ask(&dst, "select f::text || g from t").await, "2020-01-02 03:04:05.000006+00it's");
-
-    let cases: &[(&str, &str, bool)] = &[
-        ("alter table t add z uuid default gen_random_uuid()", "computed row by row", true),
-        ("alter table t add y serial", "computed row by row", true),
-        ("alter table t alter b type int using b + 1", "can change values", true),
-        ("alter table t alter g type varchar(10)", "can change values", true),
-    ];
-    for (sql, why, rewritten) in cases {
-        let before = format!("{:?}", table(&dst, "t").await);
-        run(&src, "begin").await;
-        let outcome = repeat(&src, &mut dst, "t", sql, &[], *rewritten).await;
-        run(&src, "rollback").await;
-        assert!(matches!(&outcome, DdlOutcome::Unsafe(u) if u.contains(why) && u.contains(sql)), "{sql}: {outcome:?}");
-        assert_eq!(before, format!("{:?}", table(&dst, "t").await), "{sql}");
-    }
-    // Done by hand, it counts as done.
-    run(&dst, "alter table t add x uuid").await;
-    let outcome = repeat(&src, &mut dst, "t", "alter table t add x uuid default gen_random_uuid()", &[], true).await;
-    assert!(matches!(&outcome, DdlOutcome::Applied(u) if u.contains("already so")), "{outcome:?}");
-    // Hidden in a function: rows rewritten, nothing to see.
-    run(
-        &src,
-        "create function change() returns void language sql as 'alter table public.t alter id type int using id + 1'",
-    )
-    .await;
-    let outcome = repeat(&src, &mut dst, "t", "select change()", &[], true).await;
-    assert!(matches!(&outcome, DdlOutcome::Unsafe(u) if u.contains("rewrote")), "{outcome:?}");
-    // A view on the target hangs on the column.
-    run(&dst, "create view vf as select f from t").await;
-    let outcome = repeat(&src, &mut dst, "t", "alter table t drop f", &[], false).await;
-    assert!(matches!(&outcome, DdlOutcome::Unsafe(u) if u.contains("DROP COLUMN")), "{outcome:?}");
-
-    // A new table, an index on it (twice), its drop.
-    run(&src, "create table fresh (id bigint generated always as identity primary key, a text collate \"C\" not null default 'x')").await;
-    let after = table(&src, "fresh").await;
-    let fresh = |effect| Ddl {
-        tag: "CREATE TABLE".into(),
-        statement: "create table fresh …".into(),
-        object: "public.fresh".into(),
-        effect,
-    };
-    let effects = [
-        DdlEffect::Table { after: after.clone(), missing_values: vec![], rewritten: false },
-        DdlEffect::Table { after: after.clone(), missing_values: vec![], rewritten: false },
-        DdlEffect::Index {
-            table: name("fresh"),
-            name: "fresh_pkey".into(),
-            definition: "CREATE UNIQUE INDEX fresh_pkey ON public.fresh USING btree (id)".into(),
-        },
-        DdlEffect::Index {
-            table: name("fresh"),
-            name: "fresh_pkey".into(),
-            definition: "CREATE UNIQUE INDEX fresh_pkey ON public.fresh USING btree (id)".into(),
-        },
-    ];
-    for effect in effects {
-        let tx = dst.transaction().await.unwrap();
-        let outcome = ddl::apply_ddl(tx.client(), "shop", &fresh(effect), None).await.unwrap();
-        assert!(matches!(outcome, DdlOutcome::Applied(_)), "{outcome:?}");
-        tx.commit().await.unwrap();
-    }
-    let made = table(&dst, "fresh").await;
-    assert_eq!((made.key(), made.columns[1].collation.as_deref()), (&[0][..], Some("pg_catalog.\"C\"")));
-    let tx = dst.transaction().await.unwrap();
-    let outcome =
-        ddl::apply_ddl(tx.client(), "shop", &fresh(DdlEffect::Dropped { table: name("fresh") }), None).await.unwrap();
-    assert!(matches!(&outcome, DdlOutcome::Unsafe(u) if u.contains("DROP TABLE")), "{outcome:?}");
-    tx.commit().await.unwrap();
-    // A lock that somebody holds: later again, and the transaction lives on.
-    let mut other = target.client("app").await;
-    let lock = other.transaction().await.unwrap();
-    lock.batch_execute("lock table public.t in access share mode").await.unwrap();
-    let before = table(&src, "t").await;
-    run(&src, "alter table t add late int").await;
-    let after = table(&src, "t").await;
-    let tx = dst.transaction().await.unwrap();
-    let change = fresh(DdlEffect::Table { after, missing_values: vec![], rewritten: false });
-    let e = ddl::apply_ddl(tx.client(), "shop", &change, Some(&before)).await.unwrap_err();
-    assert!(e.is_retry(), "{e}");
-    tx.batch_execute("select 1").await.unwrap();
 }
 
 fn codes(found: &[Finding], severity: Severity) -> Vec<&str> {
@@ -701,6 +569,17 @@ async fn given_an_unfit_target_when_checked_then_each_problem_has_its_fix() {
     }
     let found = check::check(&poor, "shop", true, &facts, &tables, true).await.unwrap();
     assert!(codes(&found, Severity::Problem).contains(&"owner"), "{found:?}");
+    let mut odd = (*tables[0]).clone();
+    odd.columns[1].collation = Some("pg_catalog.\"xx_XX\"".into());
+    let found = check::check(&root, "shop", true, &none, &[Arc::new(odd)], false).await.unwrap();
+    assert_eq!(codes(&found, Severity::Problem), ["collation"], "{found:?}");
+    // PostgreSQL 15 lets an ordinary role have it.
+    if ask(&root, "select current_setting('server_version_num')::int >= 150000").await == "true" {
+        assert!(!quiesce::replication_role_allowed(&app).await.unwrap());
+        target.server.psql("grant set on parameter session_replication_role to app").unwrap();
+        assert!(quiesce::replication_role_allowed(&app).await.unwrap());
+        assert_eq!(ask(&app, "select current_setting('session_replication_role')").await, "origin");
+    }
     let standby = check::check(&root, "shop", true, &facts, &tables, false).await.unwrap();
     assert!(codes(&standby, Severity::Note).contains(&"same_server"), "{standby:?}");
 }
