@@ -278,14 +278,15 @@ impl Collector {
         };
         let known = |c: &str| target.column(c).is_some() || target.generated.iter().any(|g| g.name == c);
         if table.columns.iter().any(|c| !known(&c.name)) {
-            let mut before = (*table).clone();
-            before.columns.retain(|c| known(&c.name));
-            self.sources.insert(name.clone(), Arc::new(before));
+            // With the table as it is taken for what it was, the target judges by what it has itself.
+            self.sources.insert(name.clone(), table.clone());
+            let has_default = table.columns.iter().any(|c| !known(&c.name) && c.default.is_some());
             self.ddl(Box::new(Ddl {
                 tag: "ALTER TABLE".into(),
                 statement: format!("ALTER TABLE {name} … (seen in the log only: the source has no DDL trigger)"),
                 object: name.to_string(),
-                effect: DdlEffect::Table { after: table.clone(), missing_values: Vec::new(), rewritten: false },
+                // What existing rows got for a default is told by the trigger alone.
+                effect: DdlEffect::Table { after: table.clone(), missing_values: Vec::new(), rewritten: has_default },
             }));
         }
         let Some(target) = self.knowledge.targets.get(&name) else { return Ok(()) };
@@ -308,6 +309,11 @@ impl Collector {
             return;
         }
         let before = name.as_ref().and_then(|n| self.sources.get(n).cloned().or_else(|| self.as_source(n)));
+        let before = match (&ddl.effect, before) {
+            // A column that the catalog had lost when it was described cannot be told from a renamed one by its number.
+            (DdlEffect::Table { after, .. }, Some(b)) if b.columns.iter().any(|c| c.number < 0) => Some(after.clone()),
+            (_, before) => before,
+        };
         if let DdlEffect::Table { after, .. } = &ddl.effect {
             // The target will have these columns by the time anything is written into them.
             let partitioned = self.knowledge.targets.get(&after.name).map_or(after.partitioned, |t| t.partitioned);

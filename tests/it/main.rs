@@ -1,5 +1,6 @@
 //! Everything that is tested from outside, in one binary.
 
+mod check;
 mod cli;
 mod cli_life;
 mod config;
@@ -9,5 +10,6 @@ mod layering;
 mod pgoutput;
 mod sandbox;
 mod source_catalog;
+mod source_ddl;
 mod stream;
 mod target_schema;

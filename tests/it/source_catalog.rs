@@ -221,22 +221,22 @@ async fn given_a_slot_when_the_log_does_not_fit_the_checkpoint_then_each_reason_
 /// What two databases must have in common.
 const CATALOG: &str = r#"
     select 'column ' || a.attrelid::regclass || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' '
-        || a.attnotnull || a.attidentity || a.attgenerated || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '') || ' '
-        || coalesce((select collname from pg_collation where oid = a.attcollation), '') || c.relkind || c.relreplident || c.relpersistence
+        || a.attnotnull || a.attidentity::text || a.attgenerated::text || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '') || ' '
+        || coalesce((select collname from pg_collation where oid = a.attcollation), '') || c.relkind::text || c.relreplident::text || c.relpersistence::text
         || coalesce(pg_get_expr(c.relpartbound, c.oid), '') || coalesce(pg_get_partkeydef(c.oid), '') as x
       from pg_attribute a join pg_class c on c.oid = a.attrelid left join pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
      where c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
     union all select 'constraint ' || coalesce(nullif(conrelid, 0)::regclass::text, contypid::regtype::text) || ' ' || conname || ' ' || pg_get_constraintdef(oid)
       from pg_constraint where connamespace::regnamespace::text !~ '^(pg_|information_schema)'
-    union all select 'index ' || pg_get_indexdef(i.indexrelid) || i.indisvalid || i.indisreplident from pg_index i join pg_class c on c.oid = i.indrelid
+    union all select 'index ' || pg_get_indexdef(i.indexrelid) || i.indisvalid::text || i.indisreplident::text from pg_index i join pg_class c on c.oid = i.indrelid
      where c.relnamespace::regnamespace::text !~ '^pg_'
     union all select 'inherits ' || inhrelid::regclass || ' ' || inhparent::regclass from pg_inherits
     union all select 'enum ' || enumtypid::regtype || ' ' || enumlabel || ' ' || rank() over (partition by enumtypid order by enumsortorder) from pg_enum
-    union all select 'type ' || oid::regtype || typtype || typnotnull || coalesce(typdefault, '') from pg_type
+    union all select 'type ' || oid::regtype || typtype::text || typnotnull || coalesce(typdefault, '') from pg_type
      where typtype in ('d', 'r', 'c') and typnamespace::regnamespace::text !~ '^(pg_|information_schema)'
     union all select 'sequence ' || seqrelid::regclass || ' ' || seqtypid::regtype || seqstart || ' ' || seqincrement || ' ' || seqmax || ' ' || seqmin || ' ' || seqcache || seqcycle
-        || coalesce((select string_agg(refobjid::regclass || '.' || refobjsubid, ',') from pg_depend where objid = seqrelid and classid = 'pg_class'::regclass and deptype in ('a', 'i') and refclassid = 'pg_class'::regclass), '') from pg_sequence
-    union all select 'comment ' || objoid::regclass || '.' || objsubid || ' ' || description from pg_description
+        || coalesce((select string_agg(refobjid::regclass || '.' || (select attname from pg_attribute where attrelid = refobjid and attnum = refobjsubid), ',') from pg_depend where objid = seqrelid and classid = 'pg_class'::regclass and deptype in ('a', 'i') and refclassid = 'pg_class'::regclass), '') from pg_sequence
+    union all select 'comment ' || objoid::regclass || '.' || coalesce((select attname from pg_attribute where attrelid = objoid and attnum = objsubid and objsubid > 0), '') || ' ' || description from pg_description
      where classoid = 'pg_class'::regclass and objoid >= 16384
     union all select 'extension ' || extname from pg_extension
     order by 1"#;
@@ -276,7 +276,7 @@ async fn given_an_awkward_schema_when_dumped_and_restored_then_the_catalogs_are_
     let wanted: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
     let pg_dump = dump::find(15).await.expect("pg_dump");
     assert!(dump::find(99).await.is_none());
-    let script = dump::dump(&pg_dump, &info, None, &wanted, true).await.unwrap();
+    let script = dump::dump(&pg_dump, &client, &info, None, &wanted, true).await.unwrap();
     assert!(script.made_by.starts_with("pg_dump "));
     server.psql("create database restored").unwrap();
     restore(&server, "restored", &script);
@@ -293,10 +293,10 @@ async fn given_a_partial_selection_when_dumped_then_it_restores_alone() {
     let server = start();
     server.psql(AWKWARD).unwrap();
     server.psql(include_str!("../fixtures/awkward_extras.sql")).unwrap();
-    let (_, info) = connect(&server, "postgres").await;
+    let (client, info) = connect(&server, "postgres").await;
     let wanted = [TableName::new("public", "items"), TableName::new("public", "events")];
     let pg_dump = dump::find(15).await.expect("pg_dump");
-    let script = dump::dump(&pg_dump, &info, None, &wanted, false).await.unwrap();
+    let script = dump::dump(&pg_dump, &client, &info, None, &wanted, false).await.unwrap();
     server.psql("create database restored").unwrap();
     restore(&server, "restored", &script);
     let have = server
@@ -307,4 +307,17 @@ async fn given_a_partial_selection_when_dumped_then_it_restores_alone() {
         .psql_in("restored", "select string_agg(typname, ' ' order by typname) from pg_type where typtype in ('e', 'd')  and typnamespace = 'public'::regnamespace")
         .unwrap();
     assert_eq!(types, "mood price");
+}
+
+#[tokio::test]
+async fn given_an_awkward_schema_when_written_from_the_catalog_then_the_catalogs_are_equal() {
+    let server = start();
+    server.psql(AWKWARD).unwrap();
+    server.psql("drop table public.unlogged").unwrap();
+    let (client, _) = connect(&server, "postgres").await;
+    let all = catalog::read(&client, &select(&[], &[]), &TableIds::default()).await.unwrap();
+    let script = switchyard::source::postgres::script::script(&client, &all, true).await.unwrap();
+    server.psql("create database restored").unwrap();
+    restore(&server, "restored", &script);
+    assert_same(&server, "restored", CATALOG);
 }

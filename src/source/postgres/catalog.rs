@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::Deserialize;
 use tokio_postgres::{Client, Row as PgRow};
 
 use crate::error::{Error, Result};
@@ -24,6 +25,10 @@ impl TableIds {
         let next = TableId(map.len() as u32);
         *map.entry(name.clone()).or_insert(next)
     }
+    /// Lets a renamed table keep its number.
+    pub fn renamed(&self, id: TableId, to: &TableName) {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner).insert(to.clone(), id);
+    }
 }
 
 /// A table with what only this engine needs to know of it.
@@ -39,6 +44,8 @@ pub struct Described {
     pub leaves: Vec<Leaf>,
     /// Why rows cannot be found again, where `table.identity` is `None`: a sentence, and the statement that helps.
     pub no_identity: Option<(String, String)>,
+    /// Type and modifier of each of `table.columns`, as the log's Relation message has them.
+    pub column_types: Vec<(u32, i32)>,
     /// Columns whose values name objects of this server (`regclass`, …).
     pub object_columns: Vec<String>,
 }
@@ -130,10 +137,10 @@ pub async fn read(client: &Client, selection: &Selection, ids: &TableIds) -> Res
 }
 
 /// A row of `pg_class`.
-#[derive(Clone, Debug)]
-struct Relation {
-    oid: u32,
-    name: TableName,
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Relation {
+    pub(super) oid: u32,
+    pub(super) name: TableName,
     /// `r`, `p` or `f`.
     kind: char,
     unlogged: bool,
@@ -143,7 +150,7 @@ struct Relation {
     bytes: i64,
     extension: bool,
     /// The partitioned table that it is a partition of.
-    parent: Option<u32>,
+    pub(super) parent: Option<u32>,
 }
 
 async fn relations(client: &Client) -> Result<Vec<Relation>> {
@@ -178,6 +185,33 @@ async fn relations(client: &Client) -> Result<Vec<Relation>> {
             })
         })
         .collect()
+}
+
+/// A table as the DDL trigger described it, in the words of the queries here.
+#[derive(Debug, Deserialize)]
+pub(super) struct Told {
+    pub(super) relation: Relation,
+    attributes: Vec<Attribute>,
+    indexes: Vec<Index>,
+    /// Enums and domains among the column types: object id, whether an enum, base type.
+    types: Vec<(u32, bool, u32)>,
+}
+
+impl Told {
+    /// The table, `None` for what never takes part (foreign, unlogged, an extension's).
+    pub(super) fn table(self, ids: &TableIds) -> Option<Described> {
+        let r = self.relation;
+        if r.kind == 'f' || r.unlogged || r.extension {
+            return None;
+        }
+        let user = self
+            .types
+            .iter()
+            .map(|(oid, is_enum, base)| (*oid, if *is_enum { UserType::Enum } else { UserType::Domain(*base) }));
+        let indexes = HashMap::from([(r.oid, self.indexes)]);
+        let world = World::new(vec![r.clone()]);
+        Some(assemble(&world, &r, self.attributes, &indexes, &user.collect(), ids))
+    }
 }
 
 /// All relations, with the partition trees.
@@ -251,7 +285,7 @@ fn choose(world: &World, selection: &Selection) -> (Vec<u32>, Vec<(TableName, Le
 }
 
 /// A unique or exclusion index.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 struct Index {
     name: String,
     primary: bool,
@@ -273,7 +307,6 @@ async fn describe(client: &Client, world: &World, chosen: &[u32], ids: &TableIds
     let user = user_types(client).await?;
     let mut columns = columns(client, chosen).await?;
     let indexes = indexes(client, &with_leaves).await?;
-    let none = Vec::new();
     roots
         .into_iter()
         .map(|r| {
@@ -281,85 +314,106 @@ async fn describe(client: &Client, world: &World, chosen: &[u32], ids: &TableIds
             if attributes.len() != r.natts as usize {
                 return Err(Error::retry(format!("reading table {}: it changed while it was being read", r.name)));
             }
-            let mut sent = Vec::new();
-            let mut generated = Vec::new();
-            let mut object_columns = Vec::new();
-            for a in attributes.into_iter().filter(|a| !a.dropped) {
-                if types::names_objects(a.type_oid, &user) {
-                    object_columns.push(a.name.clone());
-                }
-                let is_generated = a.generated;
-                let column = Column {
-                    kind: types::kind(a.type_oid, &user),
-                    portable_binary: types::portable_binary(a.type_oid, &user),
-                    name: a.name,
-                    number: a.number,
-                    type_name: a.type_name,
-                    nullable: !a.not_null,
-                    identity: a.identity,
-                    default: a.default,
-                    collation: a.collation,
-                };
-                if is_generated { generated.push(column) } else { sent.push(column) }
-            }
-            let own = indexes.get(&r.oid).unwrap_or(&none);
-            let leaves = world.leaves(r);
-            let (identity, key_index, why) = match identity(r, own, &sent) {
-                Ok((identity, key)) => {
-                    let odd = leaves.iter().filter(|l| l.oid != r.oid && l.kind == 'r').find_map(|l| {
-                        let leaf_indexes = indexes.get(&l.oid).unwrap_or(&none);
-                        leaf_contradicts(r, &identity, &sent, l, leaf_indexes)
-                    });
-                    match odd {
-                        Some(why) => (RowIdentity::None, key, Some(why)),
-                        None => (identity, key, None),
-                    }
-                }
-                Err(why) => (RowIdentity::None, None, Some(why)),
-            };
-            let key_names: Option<Vec<&str>> = key_index.as_ref().map(|i| i.columns.iter().map(|c| &**c).collect());
-            // The key's own index, and on partitions its copies, are the only ones that do not count.
-            let has_secondary_unique = own.iter().any(|i| key_index.as_ref().is_none_or(|k| k.name != i.name))
-                || leaves.iter().filter(|l| l.oid != r.oid).any(|l| {
-                    indexes
-                        .get(&l.oid)
-                        .unwrap_or(&none)
-                        .iter()
-                        .any(|i| !(i.plain && key_names.as_ref().is_some_and(|k| i.columns.iter().eq(k.iter()))))
-                });
-            let leaves: Vec<Leaf> = leaves
-                .into_iter()
-                .filter(|l| l.kind == 'r' && !l.unlogged)
-                .map(|l| Leaf {
-                    oid: l.oid,
-                    name: l.name.clone(),
-                    bytes: l.bytes.max(0) as u64,
-                    // Never analysed: a hundred bytes a row is a guess like any other.
-                    rows: if l.rows >= 0.0 { l.rows as u64 } else { l.bytes.max(0) as u64 / 100 },
-                })
-                .collect();
-            let table = Table {
-                id: ids.id(&r.name),
-                name: r.name.clone(),
-                columns: sent,
-                generated,
-                identity,
-                full_old_rows: r.replident == 'f',
-                has_secondary_unique,
-                partitioned: r.kind == 'p',
-                estimated_rows: leaves.iter().map(|l| l.rows).sum(),
-                bytes: leaves.iter().map(|l| l.bytes).sum(),
-            };
-            Ok(Described {
-                table: Arc::new(table),
-                oid: r.oid,
-                partitioned: r.kind == 'p',
-                leaves,
-                no_identity: why,
-                object_columns,
-            })
+            Ok(assemble(world, r, attributes, &indexes, &user, ids))
         })
         .collect()
+}
+
+/// Puts a table together from what was read about it.
+fn assemble(
+    world: &World,
+    r: &Relation,
+    attributes: Vec<Attribute>,
+    indexes: &HashMap<u32, Vec<Index>>,
+    user: &UserTypes,
+    ids: &TableIds,
+) -> Described {
+    let none = Vec::new();
+    let mut sent = Vec::new();
+    let mut column_types = Vec::new();
+    let mut generated = Vec::new();
+    let mut object_columns = Vec::new();
+    for a in attributes.into_iter().filter(|a| !a.dropped) {
+        if types::names_objects(a.type_oid, user) {
+            object_columns.push(a.name.clone());
+        }
+        let is_generated = a.generated;
+        let modified = (a.type_oid, a.type_modifier);
+        let column = Column {
+            kind: types::kind(a.type_oid, user),
+            portable_binary: types::portable_binary(a.type_oid, user),
+            name: a.name,
+            number: a.number,
+            type_name: a.type_name,
+            nullable: !a.not_null,
+            identity: a.identity,
+            default: a.default,
+            collation: a.collation,
+        };
+        if is_generated {
+            generated.push(column);
+        } else {
+            sent.push(column);
+            column_types.push(modified);
+        }
+    }
+    let own = indexes.get(&r.oid).unwrap_or(&none);
+    let leaves = world.leaves(r);
+    let (identity, key_index, why) = match identity(r, own, &sent) {
+        Ok((identity, key)) => {
+            let odd = leaves.iter().filter(|l| l.oid != r.oid && l.kind == 'r').find_map(|l| {
+                let leaf_indexes = indexes.get(&l.oid).unwrap_or(&none);
+                leaf_contradicts(r, &identity, &sent, l, leaf_indexes)
+            });
+            match odd {
+                Some(why) => (RowIdentity::None, key, Some(why)),
+                None => (identity, key, None),
+            }
+        }
+        Err(why) => (RowIdentity::None, None, Some(why)),
+    };
+    let key_names: Option<Vec<&str>> = key_index.as_ref().map(|i| i.columns.iter().map(|c| &**c).collect());
+    // The key's own index, and on partitions its copies, are the only ones that do not count.
+    let has_secondary_unique = own.iter().any(|i| key_index.as_ref().is_none_or(|k| k.name != i.name))
+        || leaves.iter().filter(|l| l.oid != r.oid).any(|l| {
+            indexes
+                .get(&l.oid)
+                .unwrap_or(&none)
+                .iter()
+                .any(|i| !(i.plain && key_names.as_ref().is_some_and(|k| i.columns.iter().eq(k.iter()))))
+        });
+    let leaves: Vec<Leaf> = leaves
+        .into_iter()
+        .filter(|l| l.kind == 'r' && !l.unlogged)
+        .map(|l| Leaf {
+            oid: l.oid,
+            name: l.name.clone(),
+            bytes: l.bytes.max(0) as u64,
+            // Never analysed: a hundred bytes a row is a guess like any other.
+            rows: if l.rows >= 0.0 { l.rows as u64 } else { l.bytes.max(0) as u64 / 100 },
+        })
+        .collect();
+    let table = Table {
+        id: ids.id(&r.name),
+        name: r.name.clone(),
+        columns: sent,
+        generated,
+        identity,
+        full_old_rows: r.replident == 'f',
+        has_secondary_unique,
+        partitioned: r.kind == 'p',
+        estimated_rows: leaves.iter().map(|l| l.rows).sum(),
+        bytes: leaves.iter().map(|l| l.bytes).sum(),
+    };
+    Described {
+        table: Arc::new(table),
+        oid: r.oid,
+        partitioned: r.kind == 'p',
+        leaves,
+        no_identity: why,
+        column_types,
+        object_columns,
+    }
 }
 
 /// What finds a row of the relation again, and the index that says so; or why nothing does and what helps.
@@ -447,11 +501,13 @@ fn leaf_contradicts(
 }
 
 /// A row of `pg_attribute`.
+#[derive(Debug, Deserialize)]
 struct Attribute {
     number: i32,
     dropped: bool,
     name: String,
     type_oid: u32,
+    type_modifier: i32,
     type_name: String,
     not_null: bool,
     generated: bool,
@@ -467,7 +523,8 @@ async fn columns(client: &Client, of: &[u32]) -> Result<HashMap<u32, Vec<Attribu
                a.attnotnull OR coalesce(t.typtype = 'd' AND t.typnotnull, false), a.attgenerated <> '', a.attidentity::text,
                pg_catalog.pg_get_expr(d.adbin, d.adrelid),
                CASE WHEN a.attcollation <> 0 AND a.attcollation <> t.typcollation
-                    THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname) END
+                    THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname) END,
+               a.atttypmod
           FROM pg_catalog.pg_attribute a
           LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
           LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -483,6 +540,7 @@ async fn columns(client: &Client, of: &[u32]) -> Result<HashMap<u32, Vec<Attribu
             dropped: get(&row, 2)?,
             name: get(&row, 3)?,
             type_oid: get(&row, 4)?,
+            type_modifier: get(&row, 11)?,
             type_name: get(&row, 5)?,
             not_null: get(&row, 6)?,
             generated: get(&row, 7)?,

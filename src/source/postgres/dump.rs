@@ -5,10 +5,13 @@ use std::process::Stdio;
 
 use secrecy::ExposeSecret;
 use tokio::process::Command;
+use tokio_postgres::Client;
 
-use super::dump_text::{self, Wanted};
+use super::catalog::get;
+use super::dump_text::{self, Dependency, Wanted};
 use crate::error::{Error, Result};
 use crate::pgwire::conninfo::{ConnInfo, SslMode};
+use crate::pgwire::errors::wrap;
 use crate::schema::{SchemaScript, TableName};
 
 /// A `pg_dump` on this machine.
@@ -70,6 +73,7 @@ async fn ask(program: PathBuf) -> Option<PgDump> {
 /// `Fatal` with the program's own words; `Retry` if it could not connect.
 pub async fn dump(
     pg_dump: &PgDump,
+    client: &Client,
     source: &ConnInfo,
     snapshot: Option<&str>,
     tables: &[TableName],
@@ -105,7 +109,19 @@ pub async fn dump(
     }
     let text =
         String::from_utf8(answer.stdout).map_err(|_| Error::fatal(format!("{doing}: its output is not UTF-8")))?;
-    Ok(dump_text::parse(&text, Wanted { tables, everything }, &format!("pg_dump {}", pg_dump.version)))
+    let dependencies = if everything { Vec::new() } else { dependencies(client).await? };
+    let wanted = Wanted { tables, everything, dependencies: &dependencies };
+    Ok(dump_text::parse(&text, wanted, &format!("pg_dump {}", pg_dump.version)))
+}
+
+/// What depends on what, for choosing what belongs to some tables: the dump's plain text does not say it.
+async fn dependencies(client: &Client) -> Result<Vec<Dependency>> {
+    const SQL: &str = "SELECT classid, objid, refclassid, refobjid, deptype IN ('i', 'a') FROM pg_catalog.pg_depend \
+         WHERE classid <> 0 AND objid >= 16384 AND refobjid >= 16384 AND (classid, objid) <> (refclassid, refobjid)";
+    let rows = client.query(SQL, &[]).await.map_err(|e| wrap("reading the source's dependencies", &e))?;
+    rows.iter()
+        .map(|r| Ok(Dependency { object: (get(r, 0)?, get(r, 1)?), on: (get(r, 2)?, get(r, 3)?), part: get(r, 4)? }))
+        .collect()
 }
 
 /// Tells the child where to connect. Through its environment alone: arguments can be seen by everyone on the machine.

@@ -9,16 +9,35 @@ use crate::schema::{Ident, SchemaObject, SchemaScript, Stage, TableName};
 struct Entry {
     /// The dump's own number.
     id: u32,
+    /// Numbers of the entries that it needs; the plain text says so only of comments and ownerships.
     needs: Vec<u32>,
+    /// Class and object id in the catalog it came from.
+    object: Option<Object>,
     name: String,
     kind: String,
     schema: String,
     sql: String,
 }
 
+/// An object in the catalog: the class (`pg_class`, `pg_type`, …) and the object id.
+pub type Object = (u32, u32);
+
+/// A row of `pg_depend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// What depends.
+    pub object: Object,
+    /// What it depends on.
+    pub on: Object,
+    /// Whether it is a part of what it depends on (dependency types `i` and `a`).
+    pub part: bool,
+}
+
 /// Which of the dump's objects are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
+    /// The catalog's dependencies; needed where not everything is wanted.
+    pub dependencies: &'a [Dependency],
     /// The tables of the migration; partitions are meant with their parents.
     pub tables: &'a [TableName],
     /// Whether everything else in the database is wanted, too.
@@ -177,28 +196,52 @@ impl Order {
             return (0..entries.len()).filter(|i| !ours(&entries[*i])).collect();
         }
         let by_id: HashMap<u32, usize> = entries.iter().enumerate().map(|(i, e)| (e.id, i)).collect();
+        let by_object: HashMap<Object, usize> =
+            entries.iter().enumerate().filter_map(|(i, e)| Some((e.object?, i))).collect();
+        let mut needs: HashMap<Object, Vec<Object>> = HashMap::new();
+        for d in wanted.dependencies {
+            needs.entry(d.object).or_default().push(d.on);
+            // A default, a check or a view's rule that is no entry of its own lies in the statement of what it belongs to.
+            if d.part && !by_object.contains_key(&d.object) {
+                needs.entry(d.on).or_default().push(d.object);
+            }
+        }
         let closure = |from: usize| {
-            let mut set = BTreeSet::new();
-            let mut open = vec![from];
-            while let Some(i) = open.pop() {
-                if set.insert(i) {
-                    open.extend(entries[i].needs.iter().filter_map(|n| by_id.get(n)).copied());
+            let mut found = BTreeSet::from([from]);
+            let mut seen: HashSet<Object> = HashSet::new();
+            let mut open: Vec<Object> = entries[from].object.into_iter().collect();
+            open.extend(entries[from].needs.iter().filter_map(|n| entries[*by_id.get(n)?].object));
+            while let Some(o) = open.pop() {
+                if seen.insert(o) {
+                    found.extend(by_object.get(&o));
+                    open.extend(needs.get(&o).into_iter().flatten());
                 }
             }
-            set
+            found
         };
         let is_table = |i: &usize| entries[*i].kind == "TABLE";
+        let takes_part = |i: usize| self.table_of[i].as_ref().is_some_and(|t| self.copied_with(t).is_some());
         let mut chosen: BTreeSet<usize> = BTreeSet::new();
         for (i, e) in entries.iter().enumerate() {
-            if self.table_of[i].as_ref().is_some_and(|t| self.copied_with(t).is_some())
-                && matches!(&*e.kind, "TABLE" | "TABLE ATTACH" | "DEFAULT" | "SEQUENCE")
-            {
-                chosen.extend(closure(i));
+            if !takes_part(i) {
+                continue;
+            }
+            match &*e.kind {
+                "TABLE" | "TABLE ATTACH" | "DEFAULT" | "SEQUENCE" => chosen.extend(closure(i)),
+                // A sequence that a column owns without using it.
+                "SEQUENCE OWNED BY" => {
+                    let owned = position(&words(&e.sql), "SEQUENCE").and_then(|p| name_at(&words(&e.sql), p + 1));
+                    let owned = owned.map(NameAt::table);
+                    chosen.insert(i);
+                    chosen.extend(entries.iter().position(|s| {
+                        s.kind == "SEQUENCE" && owned.as_ref().is_some_and(|o| o.schema == s.schema && o.name == s.name)
+                    }));
+                }
+                _ => {}
             }
         }
         for (i, e) in entries.iter().enumerate() {
-            let Some(t) = &self.table_of[i] else { continue };
-            if chosen.contains(&i) || e.kind == "COMMENT" || self.copied_with(t).is_none() {
+            if chosen.contains(&i) || e.kind == "COMMENT" || !takes_part(i) {
                 continue;
             }
             let needs = closure(i);
@@ -212,9 +255,7 @@ impl Order {
         for (i, e) in entries.iter().enumerate() {
             let belongs = match &*e.kind {
                 "SCHEMA" => schemas.contains(&e.name),
-                "COMMENT" | "SEQUENCE OWNED BY" => {
-                    !e.needs.is_empty() && e.needs.iter().all(|n| ids.contains(n) || !by_id.contains_key(n))
-                }
+                "COMMENT" => !e.needs.is_empty() && e.needs.iter().all(|n| ids.contains(n)),
                 _ => false,
             };
             if belongs {
@@ -261,7 +302,10 @@ fn split(text: &str) -> (String, Vec<Entry>) {
         let bare = line.trim_end_matches(['\n', '\r']);
         if scan.outside() {
             if let Some(rest) = bare.strip_prefix("-- TOC entry ") {
-                pending.id = rest.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                // -- TOC entry 221 (class 1259 OID 17068)
+                let mut numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
+                pending.id = numbers.next().unwrap_or(0);
+                pending.object = numbers.next().zip(numbers.next()).filter(|o| o.1 != 0);
                 continue;
             }
             if let Some(rest) = bare.strip_prefix("-- Dependencies:") {

@@ -153,7 +153,7 @@ fn show(script: &SchemaScript) -> Vec<String> {
 #[test]
 fn given_misleading_text_when_read_then_only_true_headers_count() {
     let tables = [TableName::new("Odd", "a; Type: x"), TableName::new("public", "p")];
-    let script = parse(DUMP, Wanted { tables: &tables, everything: true }, "test");
+    let script = parse(DUMP, Wanted { tables: &tables, everything: true, dependencies: &[] }, "test");
     assert_eq!(
         script.preamble,
         "SET client_encoding = 'UTF8';\nSELECT pg_catalog.set_config('search_path', '', false);"
@@ -183,7 +183,16 @@ fn given_misleading_text_when_read_then_only_true_headers_count() {
 #[test]
 fn given_a_partial_selection_when_read_then_only_what_belongs_to_it_comes() {
     let tables = [TableName::new("Odd", "a; Type: x")];
-    let script = parse(DUMP, Wanted { tables: &tables, everything: false }, "test");
+    let on = |object, on| Dependency { object, on, part: false };
+    let dependencies = [
+        on((1259, 3), (2615, 1)),
+        on((2620, 8), (1255, 2)),
+        on((2620, 8), (1259, 3)),
+        on((2606, 9), (1259, 3)),
+        on((2606, 9), (1259, 4)),
+    ];
+    let wanted = Wanted { tables: &tables, everything: false, dependencies: &dependencies };
+    let script = parse(DUMP, wanted, "test");
     let kinds: Vec<&str> = script.objects.iter().map(|o| &*o.kind).collect();
     // The foreign key points at a table that does not take part.
     assert_eq!(kinds, ["SCHEMA", "FUNCTION", "TABLE", "COMMENT", "TRIGGER"]);
@@ -191,7 +200,7 @@ fn given_a_partial_selection_when_read_then_only_what_belongs_to_it_comes() {
 
 #[test]
 fn given_cut_and_odd_input_when_read_then_nothing_panics() {
-    let wanted = Wanted { tables: &[], everything: true };
+    let wanted = Wanted { tables: &[], everything: true, dependencies: &[] };
     for end in (0..DUMP.len()).filter(|e| DUMP.is_char_boundary(*e)).step_by(7) {
         parse(&DUMP[..end], wanted, "test");
         parse(&DUMP[end..], wanted, "test");

@@ -9,6 +9,7 @@ mod dump_text;
 pub mod pgoutput;
 pub mod replication;
 pub mod resolve;
+pub mod script;
 pub mod slot;
 pub mod snapshot;
 mod walsender;
@@ -133,16 +134,23 @@ impl Source for PostgresSource {
         let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
         let major = catalog::server_major(&client).await?;
         match dump::find(major).await {
-            Some(program) => dump::dump(&program, &self.info, snapshot, &names, self.selection.is_everything()).await,
-            None => Err(Error::fatal(format!("no pg_dump of version {major} or newer is on this machine"))),
+            Some(program) => {
+                dump::dump(&program, &client, &self.info, snapshot, &names, self.selection.is_everything()).await
+            }
+            None => {
+                tracing::warn!("no pg_dump of version {major} or newer is here: {}", script::NOT_BROUGHT);
+                let mut catalog = catalog::read(&client, &self.selection, &self.ids).await?;
+                catalog.tables.retain(|d| names.contains(&d.table.name));
+                script::script(&client, &catalog, self.selection.is_everything()).await
+            }
         }
     }
 
     async fn begin(&self, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {
         let client = self.control().await?;
         slot::drop_slot(&client, &self.names.slot, SLOT_PATIENCE).await?;
+        ddl::install(&client).await?;
         slot::create_publication(&client, &self.names, tables).await?;
-        ddl::install(&client, &self.names).await?;
         let described = self.described(&client, tables).await?;
         let mut exporter = ReplicationStream::connect(&self.info, "source").await?;
         let created = exporter.create_slot(&self.names.slot, false, true).await?;
@@ -177,14 +185,15 @@ impl Source for PostgresSource {
         &self,
         _identity: &LogIdentity,
         from: Position,
-        _tables: &[Arc<Table>],
+        tables: &[Arc<Table>],
         out: queue::EventSender,
         confirmed: watch::Receiver<Position>,
     ) -> Result<()> {
         let from = from.lsn().unwrap_or_default();
         let mut stream = ReplicationStream::connect(&self.info, "source").await?;
         stream.start(&self.names.slot, from, &self.names.publication).await?;
-        let mut resolver = resolve::CatalogResolver::new(self.info.clone(), self.ids.clone());
+        let mut resolver =
+            ddl::CatalogResolver::new(self.info.clone(), self.selection.clone(), self.ids.clone(), tables);
         stream.run(&mut resolver, out, confirmed).await
     }
 

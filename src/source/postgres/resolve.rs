@@ -1,81 +1,19 @@
-//! Finds the table that the log speaks of. The log's own description says which columns there are; the catalog, which
-//! may be further on than the log, only adds what the description leaves out.
+//! A table as the log describes it. The log's own description says which columns there are; the catalog, which may be
+//! further on than the log, only adds what the description leaves out. Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use tokio_postgres::Client;
-
-use super::catalog::{self, TableIds, Wanted};
-use super::ddl;
-use super::pgoutput::{Relation, RelationColumn};
-use super::replication::RelationResolver;
-use crate::change::Ddl;
-use crate::error::Result;
-use crate::pgwire::conninfo::ConnInfo;
-use crate::pgwire::control;
-use crate::pgwire::errors::wrap;
+use super::pgoutput::Relation;
 use crate::pgwire::types;
-use crate::schema::{Column, RowIdentity, Table, TableName};
-
-/// Looks tables up in the source's catalog, over a session of its own that is made when first needed.
-pub struct CatalogResolver {
-    info: ConnInfo,
-    ids: Arc<TableIds>,
-    client: Option<Client>,
-}
-
-impl CatalogResolver {
-    /// A resolver that numbers tables by `ids`.
-    pub fn new(info: ConnInfo, ids: Arc<TableIds>) -> Self {
-        CatalogResolver { info, ids, client: None }
-    }
-
-    async fn client(&mut self) -> Result<&Client> {
-        let client = match self.client.take().filter(|c| !c.is_closed()) {
-            Some(c) => c,
-            None => control::connect(&self.info, "source").await?,
-        };
-        Ok(self.client.insert(client))
-    }
-
-    async fn table(&mut self, relation: &Relation) -> Result<Arc<Table>> {
-        let ids = self.ids.clone();
-        let client = self.client().await?;
-        let name = TableName::new(&relation.schema, &relation.name);
-        let now = catalog::table(client, Wanted::Oid(relation.oid), &ids).await?;
-        let mut names = HashMap::new();
-        let unknown: Vec<&RelationColumn> = relation
-            .columns
-            .iter()
-            .filter(|c| now.as_ref().is_none_or(|n| n.table.column(&c.name).is_none()))
-            .collect();
-        if !unknown.is_empty() {
-            let oids: Vec<u32> = unknown.iter().map(|c| c.type_oid).collect();
-            let modifiers: Vec<i32> = unknown.iter().map(|c| c.type_modifier).collect();
-            let rows = client
-                .query(
-                    "SELECT pg_catalog.format_type(o, m) FROM unnest($1::oid[], $2::int[]) AS u(o, m)",
-                    &[&oids, &modifiers],
-                )
-                .await
-                .map_err(|e| wrap("looking up types at the source", &e))?;
-            for (c, r) in unknown.iter().zip(rows) {
-                names.insert(c.name.clone(), r.get::<_, String>(0));
-            }
-        }
-        Ok(Arc::new(compose(relation, now.map(|n| n.table), &names, ids.id(&name))))
-    }
-}
+use crate::schema::{Column, RowIdentity, Table, TableId, TableName};
 
 /// The table as the log describes it, with what the catalog knows of columns that still have these names.
-fn compose(
+pub fn compose(
     relation: &Relation,
     now: Option<Arc<Table>>,
     type_names: &HashMap<String, String>,
-    id: crate::schema::TableId,
+    id: TableId,
 ) -> Table {
     let columns: Vec<Column> = relation
         .columns
@@ -125,15 +63,5 @@ fn compose(
         partitioned: now.as_ref().is_some_and(|t| t.partitioned),
         estimated_rows: now.as_ref().map_or(0, |t| t.estimated_rows),
         bytes: now.as_ref().map_or(0, |t| t.bytes),
-    }
-}
-
-impl RelationResolver for CatalogResolver {
-    fn resolve<'a>(&'a mut self, relation: &'a Relation) -> BoxFuture<'a, Result<Arc<Table>>> {
-        self.table(relation).boxed()
-    }
-    fn ddl<'a>(&'a mut self, json: &'a [u8]) -> BoxFuture<'a, Result<Option<Ddl>>> {
-        let ids = self.ids.clone();
-        async move { ddl::parse(json, &ids).map(Some) }.boxed()
     }
 }
