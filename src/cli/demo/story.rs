@@ -349,6 +349,7 @@ impl Scene<'_> {
                 ),
             );
         }
+        live.leave(self.screen);
         Ok(last)
     }
 }
