@@ -278,7 +278,7 @@ impl Scene<'_> {
 
     /// Follows for `length`, with the kill in the middle.
     async fn follow(mut self, mut probe: Probe, length: Duration) -> Result<(Probe, Figures, Daemon)> {
-        let caught_up = self.until_level(&mut probe, Instant::now(), "catching up with the copy's time").await?;
+        let caught_up = self.until_level(&mut probe, Instant::now(), "catching up, making foreign keys").await?;
         self.screen.say(&format!("level {} after the copy", millis(caught_up)));
         // Only what was committed once the target was level tells how it is kept level.
         let begin = Instant::now();
