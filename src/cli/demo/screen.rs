@@ -158,7 +158,7 @@ mod tests {
     fn given_a_long_line_when_wrapped_then_nothing_is_lost() {
         let line = "  note     some words that are long, and a/very/long/path/that/cannot/be/broken/anywhere end";
         let parts = wrap(line, 40);
-        assert!(parts.iter().all(|p| p.chars().count() <= 56), "{parts:?}");
+        assert!(parts.iter().all(|p| p.chars().count() <= 60), "{parts:?}");
         assert!(parts[0].starts_with("  note     some"));
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&parts.join(" ")), words(line));
