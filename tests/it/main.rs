@@ -6,6 +6,7 @@ mod cli_life;
 mod config;
 mod copy_wire;
 mod http;
+mod identities;
 mod layering;
 mod pgoutput;
 mod resume;
