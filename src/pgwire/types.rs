@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::types::{Kind as PgKind, Type};
+use postgres_types::{Kind as PgKind, Type};
 
 use crate::schema::Kind;
 

@@ -478,6 +478,7 @@ impl PgApplier {
         self.steps(batch, &mut applied).await?;
         if let (Some(end), true) = (end, applied.missing.is_empty()) {
             self.finish_batch(end).await?;
+            crate::faults::point("apply.before_commit");
             self.commit(&end.position).await?;
         }
         Ok(applied)

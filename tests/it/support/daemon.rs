@@ -65,6 +65,11 @@ impl Config {
         self.env("SWITCHYARD_CRASH_AT", format!("{point}:{nth}"))
     }
 
+    /// Stands still, as by SIGSTOP, at the `nth` time that the daemon passes a named point.
+    pub fn stop_at(self, point: &str, nth: u64) -> Config {
+        self.env("SWITCHYARD_STOP_AT", format!("{point}:{nth}"))
+    }
+
     fn write(&self, folder: &Path, port: u16) -> PathBuf {
         let text = format!(
             "name = \"{}\"\n[source]\nurl = \"{}\"\n[target]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
@@ -157,11 +162,22 @@ impl Daemon {
 
     /// The status document; `None` while nobody answers.
     pub fn status(&self) -> Option<Value> {
+        let text = self.get("/api/v1/status")?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// A sum over one metric's samples whose line holds `label` (empty: all); 0 if there are none.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let Some(text) = self.get("/metrics") else { return 0.0 };
+        let samples = text.lines().filter(|l| l.starts_with(name) && l.contains(label));
+        samples.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    fn get(&self, path: &str) -> Option<String> {
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).proxy(None).build().into();
-        let url = format!("http://127.0.0.1:{}/api/v1/status", self.port);
-        let text = agent.get(&url).call().ok()?.body_mut().read_to_string().ok()?;
-        serde_json::from_str(&text).ok()
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        agent.get(&url).call().ok()?.body_mut().read_to_string().ok()
     }
 
     /// One value of the status, by JSON pointer; null while nobody answers.
@@ -261,6 +277,18 @@ impl Daemon {
         let ended = poll(PATIENCE, || self.try_exit());
         let ended = ended.unwrap_or_else(|| panic!("waited {} s in vain for the daemon's end", PATIENCE.as_secs()));
         ended.code().unwrap_or_else(|| -ended.signal().unwrap_or(0))
+    }
+
+    /// Waits until it stands still at the point that [`Config::stop_at`] named.
+    pub fn wait_stopped(&mut self) {
+        let path = format!("/proc/{}/stat", self.pid());
+        // The state follows the program's name, which is in parentheses.
+        let state = || std::fs::read_to_string(&path).ok()?.rsplit_once(") ")?.1.chars().next();
+        let stopped = poll(PATIENCE, || {
+            assert!(self.is_running(), "the daemon ended before it came to the point where it should stand still");
+            (state() == Some('T')).then_some(())
+        });
+        assert!(stopped.is_some(), "the daemon did not come to the point where it should stand still");
     }
 
     /// Waits until it died at the point that [`Config::crash_at`] named.

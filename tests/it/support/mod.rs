@@ -99,6 +99,20 @@ impl Database {
     pub fn on_target(&self) -> Sql {
         Sql::connect(&self.target)
     }
+    /// Removes both databases with everything in them, so that a long run does not fill the disk.
+    pub fn drop(self) {
+        for url in [&self.source, &self.target] {
+            let mut elsewhere = url::Url::parse(url).unwrap();
+            elsewhere.set_path("/postgres");
+            let mut sql = Sql::connect(elsewhere.as_str());
+            // A logical slot keeps its database.
+            let _ = sql.try_rows(&format!(
+                "select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '{}'",
+                self.name
+            ));
+            let _ = sql.try_run(&format!("drop database {} with (force)", self.name));
+        }
+    }
     /// A configuration for this migration.
     pub fn config(&self) -> Config {
         Config::new(&self.name, &self.source, &self.target)
