@@ -7,6 +7,8 @@ mod config;
 mod copy_wire;
 mod http;
 mod layering;
+mod network;
+mod outage;
 mod pgoutput;
 mod resume;
 mod resume_copy;
