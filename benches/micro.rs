@@ -1,0 +1,201 @@
+//! The pure steps of a change's way, on one core, without a server: `cargo bench --bench micro [-- name]`.
+//!
+//! Each prints the median of several rounds with the slowest and the fastest, so that a change for the worse can be told
+//! from noise. A name runs only those that contain it.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use switchyard::change::{Change, Op};
+use switchyard::pipeline::batch::{Batch, Step};
+use switchyard::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
+use switchyard::source::postgres::{copytext, pgoutput};
+use switchyard::target::postgres::statements;
+use switchyard::transform::Compiled;
+use switchyard::value::{Row, RowBuilder};
+
+const ROUNDS: usize = 9;
+const ITEMS: usize = 200_000;
+
+/// Runs `work` on freshly prepared input, without the time of preparing it or of dropping what came out.
+fn measure<I, O>(name: &str, what: &str, items: usize, prepare: impl Fn() -> I, work: impl Fn(I) -> O) {
+    let wanted = std::env::args().skip(1).find(|a| !a.starts_with('-'));
+    if wanted.is_some_and(|w| !name.contains(&w)) {
+        return;
+    }
+    let mut rates = Vec::new();
+    // The first round only warms the allocator.
+    for round in 0..=ROUNDS {
+        let input = prepare();
+        let begun = Instant::now();
+        let out = black_box(work(black_box(input)));
+        let took: Duration = begun.elapsed();
+        drop(out);
+        if round > 0 {
+            rates.push(items as f64 / took.as_secs_f64() / 1e6);
+        }
+    }
+    rates.sort_by(f64::total_cmp);
+    let (slow, middle, fast) = (rates[0], rates[ROUNDS / 2], rates[ROUNDS - 1]);
+    println!("| {name} | {middle:.2} million {what}/s | {slow:.2}–{fast:.2} | {:.0} ns each |", 1000.0 / middle);
+}
+
+/// pgoutput frames as they arrive: many in one chunk of 256 KiB, each cut off its front.
+fn frames(write: impl Fn(&mut BytesMut, usize)) -> Vec<Bytes> {
+    let mut frames = Vec::with_capacity(ITEMS);
+    let mut chunk = BytesMut::new();
+    for i in 0..ITEMS {
+        if chunk.capacity() < 1024 {
+            chunk = BytesMut::with_capacity(256 * 1024);
+        }
+        write(&mut chunk, i);
+        frames.push(chunk.split().freeze());
+    }
+    frames
+}
+
+/// An update as pgbench's accounts make it: four columns, no old row.
+fn account_update(out: &mut BytesMut, i: usize) {
+    out.put_slice(b"U\0\0\x40\0N\0\x04");
+    for field in [&i.to_string(), "1", "-4711", &" ".repeat(84)] {
+        out.put_u8(b't');
+        out.put_u32(field.len() as u32);
+        out.put_slice(field.as_bytes());
+    }
+}
+
+/// A wide insert with NULLs.
+fn wide_insert(out: &mut BytesMut, _: usize) {
+    out.put_slice(b"I\0\0\x40\0N\0\x1e");
+    for i in 0..30 {
+        if i % 3 == 0 {
+            out.put_u8(b'n');
+        } else {
+            out.put_slice(b"t\0\0\0\x0atwenty six");
+        }
+    }
+}
+
+fn decode_all(frames: Vec<Bytes>) -> Vec<pgoutput::Message> {
+    frames.into_iter().map(|f| pgoutput::decode(f).expect("the frames above are well formed")).collect()
+}
+
+fn accounts() -> Arc<Table> {
+    let column = |name: &str, kind, type_name: &str| Column {
+        name: name.into(),
+        number: 0,
+        type_name: type_name.into(),
+        kind,
+        nullable: false,
+        identity: None,
+        default: None,
+        collation: None,
+        portable_binary: true,
+    };
+    Arc::new(Table {
+        id: TableId(1),
+        name: TableName::new("public", "pgbench_accounts"),
+        columns: vec![
+            column("aid", Kind::Int4, "integer"),
+            column("bid", Kind::Int4, "integer"),
+            column("abalance", Kind::Int4, "integer"),
+            column("filler", Kind::Text, "character(84)"),
+        ],
+        generated: Vec::new(),
+        identity: RowIdentity::Key(vec![0]),
+        full_old_rows: false,
+        has_secondary_unique: false,
+        partitioned: false,
+        estimated_rows: 0,
+        bytes: 0,
+    })
+}
+
+fn account(i: usize) -> Row {
+    Row::from_texts([Some(i.to_string().as_str()), Some("1"), Some("-4711"), Some(&" ".repeat(84))])
+}
+
+fn changes(op: Op, keys: usize) -> Vec<Change> {
+    // Neighbours in the log are not neighbours in the table.
+    let key = |i: usize| (i * 7919) % keys;
+    (0..ITEMS)
+        .map(|i| {
+            let row = account(key(i));
+            match op {
+                Op::Delete => Change { table: TableId(1), op, old: Some(row), new: None },
+                _ => Change { table: TableId(1), op, old: None, new: Some(row) },
+            }
+        })
+        .collect()
+}
+
+fn compact(compiled: &Compiled, changes: Vec<Change>) -> Batch {
+    let mut batch = Batch::default();
+    for change in changes {
+        batch.change(compiled, change).expect("the changes above are well formed");
+    }
+    batch
+}
+
+fn arrays(table: &Table, batch: &Batch) -> usize {
+    let mut size = 0;
+    for step in &batch.steps {
+        let Step::Sets(sets) = step else { continue };
+        for set in &sets.tables {
+            let mut rows: Vec<&Row> = set.updates().chain(set.inserts()).collect();
+            statements::sort_by_key(table, &mut rows);
+            for column in 0..table.columns.len() {
+                let array = statements::array(table, column, &rows).expect("the rows above fit their columns");
+                size += std::mem::size_of_val(&black_box(array));
+            }
+        }
+    }
+    size
+}
+
+fn escaped(i: usize) -> Row {
+    let mut b = RowBuilder::with_capacity(4, 64);
+    for text in [i.to_string().as_str(), "1", "tab\tand\\backslash\n", "plain"] {
+        b.push(switchyard::value::Datum::Text(text.as_bytes()));
+    }
+    b.finish()
+}
+
+fn encode(rows: &[Row]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows.len() * 128);
+    for row in rows {
+        statements::copy_text(&mut out, row, 4);
+    }
+    out
+}
+
+fn main() {
+    println!("| step | median | slowest–fastest | |\n|---|---|---|---|");
+    measure("decode: account update, 4 columns", "messages", ITEMS, || frames(account_update), decode_all);
+    measure("decode: wide insert, 30 columns", "messages", ITEMS, || frames(wide_insert), decode_all);
+
+    let table = accounts();
+    let compiled = Compiled::new(&table, &table).expect("a table fits itself");
+    let updates = |keys| move || changes(Op::Update, keys);
+    measure("transform: no rule", "changes", ITEMS, updates(ITEMS), |c: Vec<Change>| {
+        c.into_iter().map(|c| compiled.change(c)).collect::<Vec<_>>()
+    });
+    measure("batch: updates, every key once", "changes", ITEMS, updates(ITEMS), |c| compact(&compiled, c));
+    measure("batch: updates, 1 000 keys", "changes", ITEMS, updates(1000), |c| compact(&compiled, c));
+    measure("batch: inserts", "changes", ITEMS, || changes(Op::Insert, ITEMS), |c| compact(&compiled, c));
+    measure("batch: deletes", "changes", ITEMS, || changes(Op::Delete, ITEMS), |c| compact(&compiled, c));
+    measure("parameters: sorted arrays of a batch", "rows", ITEMS, || compact(&compiled, changes(Op::Update, ITEMS)), |b| {
+        (arrays(&table, &b), b)
+    });
+
+    let plain: Vec<Row> = (0..ITEMS).map(account).collect();
+    let special: Vec<Row> = (0..ITEMS).map(escaped).collect();
+    measure("COPY text: encode", "rows", ITEMS, || (), |()| encode(&plain));
+    measure("COPY text: encode, with escapes", "rows", ITEMS, || (), |()| encode(&special));
+    let (plain, special) = (Bytes::from(encode(&plain)), Bytes::from(encode(&special)));
+    let read = |b: Bytes| copytext::rows(b, 4).expect("what was encoded can be read");
+    measure("COPY text: decode", "rows", ITEMS, || plain.clone(), read);
+    measure("COPY text: decode, with escapes", "rows", ITEMS, || special.clone(), read);
+}
