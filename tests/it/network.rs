@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use switchyard::sandbox::Proxy;
 
-use crate::support::{Config, Daemon, Database, Ledger, assert_equal, with_port};
+use crate::support::{Config, Daemon, Database, Ledger, assert_equal, wait_until, with_port};
 
 /// A migration through a proxy on each side.
 struct Net {
@@ -41,7 +41,7 @@ fn given_a_stream_when_connections_are_cut_then_it_goes_on() {
     daemon.ready();
     for name in ["source", "target", "source", "target"] {
         ledger.wait_for(30);
-        assert!(net.side(name).cut() > 0, "no connection to the {name}");
+        wait_until("there was a connection to cut", Duration::from_secs(30), || net.side(name).cut() > 0);
         ledger.wait_for(10);
         daemon.ready();
     }
@@ -146,7 +146,7 @@ fn given_a_stalled_target_when_the_source_asks_for_a_sign_of_life_then_it_gets_o
     // Far more than the queue holds.
     source.run("insert into t select i, repeat('x', 1000) from generate_series(1, 30000) i");
     let until = Instant::now() + Duration::from_secs(25);
-    crate::support::wait_until("25 s have passed with the same walsender", Duration::from_secs(40), || {
+    wait_until("25 s have passed with the same walsender", Duration::from_secs(40), || {
         assert_eq!(source.one(&ask), before, "the source gave the connection up");
         Instant::now() >= until
     });
