@@ -85,6 +85,7 @@ fn stopped(db: &Database) {
     daemon.ready();
     db.on_source().run("insert into t select max(id) + 1 from t");
     daemon.wait_level(&db.source);
+    wait_confirmed(db);
     assert_eq!(daemon.sigterm(), 0);
 }
 
@@ -108,7 +109,6 @@ fn given_a_target_restored_from_an_older_backup_then_it_is_refused() {
     stopped(&db);
     let backup = pair.target.copy_data_dir_offline().unwrap();
     stopped(&db);
-    wait_confirmed(&db);
     pair.target.restore(&backup).unwrap();
     let log = refused(&db, "older backup");
     assert!(log.contains("switchyard finish"), "{log}");

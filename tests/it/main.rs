@@ -16,6 +16,7 @@ mod resume;
 mod resume_copy;
 mod sandbox;
 mod scenario;
+mod soak;
 mod source_catalog;
 mod source_ddl;
 mod stream;
