@@ -1,24 +1,32 @@
-//! Named points where a test may make the process die as by SIGKILL. Compiled into debug builds only.
+//! Named points where a test may make the process die as by SIGKILL, and constants that it may set. In debug builds only.
 
-/// Dies here if `SWITCHYARD_CRASH_AT` is `name`, or `name:n` and this is the n-th time.
+/// Dies here if `SWITCHYARD_CRASH_AT` is `name`, or `name:n` and this is the n-th time; stands still, as by SIGSTOP, if
+/// `SWITCHYARD_STOP_AT` is.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
-    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-    static PASSED: AtomicU64 = AtomicU64::new(0);
+    struct Wanted {
+        at: String,
+        times: u64,
+        passed: AtomicU64,
+        signal: libc::c_int,
+    }
+    static WANTED: OnceLock<Vec<Wanted>> = OnceLock::new();
     let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("SWITCHYARD_CRASH_AT").ok()?;
-        Some(match text.split_once(':') {
-            Some((n, times)) => (n.to_owned(), times.parse().unwrap_or(1)),
-            None => (text, 1),
-        })
+        let variables = [("SWITCHYARD_CRASH_AT", libc::SIGKILL), ("SWITCHYARD_STOP_AT", libc::SIGSTOP)];
+        let set = variables.into_iter().filter_map(|(name, signal)| {
+            let text = std::env::var(name).ok()?;
+            let (at, times) = text.split_once(':').unwrap_or((&text, "1"));
+            Some(Wanted { at: at.to_owned(), times: times.parse().unwrap_or(1), passed: AtomicU64::new(0), signal })
+        });
+        set.collect()
     });
-    if let Some((at, times)) = wanted {
-        if at == name && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *times {
-            // SAFETY: kill takes no memory; nothing of this process runs after it.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-            std::thread::sleep(std::time::Duration::from_secs(60));
+    for w in wanted {
+        if w.at == name && w.passed.fetch_add(1, Ordering::SeqCst) + 1 == w.times {
+            // SAFETY: kill takes no memory. After SIGKILL nothing of this process runs; it takes effect before kill
+            // returns, because the signal goes to the calling process and is not blocked.
+            unsafe { libc::kill(libc::getpid(), w.signal) };
         }
     }
 }
@@ -27,3 +35,16 @@ pub fn point(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_name: &str) {}
+
+/// A number that a test sets in place of a constant, so that small data meets what large data would.
+#[cfg(debug_assertions)]
+pub fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Nothing in release builds.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn number(_variable: &str) -> Option<u64> {
+    None
+}

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod error;
+pub mod exchange;
 pub mod faults;
 pub mod finding;
 pub mod http;

@@ -1,18 +1,50 @@
 //! `switchyard demo`: the whole story on private servers.
+//!
+//! | file | responsibility |
+//! |---|---|
+//! | `story.rs` | the seven steps |
+//! | `shop.rs` | the database, and filling it |
+//! | `workload.rs` | the application that writes all the time |
+//! | `ledger.rs` | what the application was promised, and looking it up at the target |
+//! | `child.rs` | the daemon as a child process |
+//! | `probe.rs` | lag as an application sees it |
+//! | `compare.rs` | every row and every definition on both sides |
+//! | `summary.rs` | the figures at the end |
+//! | `screen.rs` | bars, lines, questions |
+
+mod child;
+mod compare;
+mod ledger;
+mod probe;
+mod screen;
+mod shop;
+mod story;
+mod summary;
+mod workload;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Error, Result};
+use screen::Screen;
 
 /// Start private servers, let an application write, copy, follow, compare
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "What it does: starts two private PostgreSQL servers, fills one, lets an application write to it all
+the time, and runs `switchyard check` and `switchyard run` to copy and follow it. The daemon is killed
+once on the way. In the end every row and every acknowledged write is looked up on the target.
+
+Examples:
   switchyard demo
   switchyard demo --rows 1000000 --seconds 60
+  switchyard demo --rows 3000 --seconds 4 --yes
 
-Everything happens in a temporary directory and on loopback; it is removed at the end.
+Everything happens in temporary folders and on loopback, and is removed at the end. Needs the PostgreSQL
+server programs (package postgresql), and about 1 GB of disk with the default number of rows.
 
-Exit statuses: 0 nothing was lost; 1 otherwise; 2 wrong usage.")]
+Exit statuses: 0 nothing was lost and nothing differs; 1 otherwise; 2 wrong usage; 130 interrupted."
+)]
 pub struct DemoArgs {
     /// Engine of the source
     #[arg(long, value_name = "ENGINE", default_value = "postgres")]
@@ -20,21 +52,70 @@ pub struct DemoArgs {
     /// Engine of the target
     #[arg(long, value_name = "ENGINE", default_value = "postgres")]
     pub target: String,
-    /// Rows that the source begins with
-    #[arg(long, value_name = "N", default_value_t = 300_000)]
+    /// Order items that the source begins with; other tables in proportion
+    #[arg(long, value_name = "N", default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1..=20_000_000))]
     pub rows: u64,
-    /// How long the application writes while it is being followed
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    /// How long the application is followed once the copy is done
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(2..=86_400))]
     pub seconds: u64,
-    /// Do not ask
+    /// Do not ask before disk space is used
     #[arg(long, short)]
     pub yes: bool,
 }
 
-/// Runs the demo. The status is 0 only if nothing was lost.
+/// Runs the demo. The status is 0 only if nothing was lost and nothing differs.
 ///
 /// # Errors
 /// Whatever kept the story from being told to its end.
-pub async fn run(_args: DemoArgs) -> Result<u8> {
-    Err(Error::fatal("this build has no demo"))
+pub async fn run(args: DemoArgs) -> Result<u8> {
+    for (option, engine) in [("--source", &args.source), ("--target", &args.target)] {
+        if engine != "postgres" {
+            return Err(Error::config(format!("{option} {engine}: this version's demo knows postgres only"))
+                .hint(format!("leave {option} out")));
+        }
+    }
+    let screen = Screen::new();
+    let megabytes = 300 + args.rows * 5 / 2000;
+    let question = format!(
+        "The demo starts two private PostgreSQL servers and uses about {megabytes} MB below {} while it\n\
+         runs, for a minute or two. Go on?",
+        std::env::temp_dir().display()
+    );
+    if !args.yes && !screen::agreed(&question)? {
+        return Ok(1);
+    }
+    let listen = |kind| signal(kind).map_err(|e| Error::fatal(format!("listening for signals: {e}")));
+    let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let mut folder = story::Folder::create()?;
+    let told = tokio::select! {
+        told = story::tell(&args, &screen, &folder) => told,
+        _ = int.recv() => return interrupted(),
+        _ = term.recv() => return interrupted(),
+    };
+    let figures = match told {
+        Ok(figures) => figures,
+        Err(e) => {
+            story::explain(&screen, &folder);
+            folder.keep = true;
+            return Err(e);
+        }
+    };
+    screen.line("");
+    screen.line(&figures.text());
+    if figures.clean() {
+        screen.line(
+            "\nNext: docs/demo.md says what this proved and what it did not; with databases of your own,\n\
+             `switchyard init --source URL --target URL` prints a configuration to start from.",
+        );
+        return Ok(0);
+    }
+    folder.keep = true;
+    screen.line(&format!("\nThe daemon's log is kept: {}", folder.log().display()));
+    Ok(1)
+}
+
+/// By now the story, with servers and daemon in it, has been dropped: they are gone.
+fn interrupted() -> Result<u8> {
+    eprintln!("interrupted; the private servers are stopped and their folders removed");
+    Ok(130)
 }

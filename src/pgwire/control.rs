@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Settings under which values have canonical text form; see [`crate::value`]. Every session says them first.
 /// `search_path` is empty so that a name in a catalog's expression is always printed with its schema.
 pub const SESSION_SETTINGS: &str = "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
-     SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C'; SET search_path = ''; \
+     SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C'; SET xmloption = content; SET search_path = ''; \
      SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET row_security = off";
 
 /// Connects, applies [`SESSION_SETTINGS`], and keeps the connection running in a task of its own until the client is dropped.

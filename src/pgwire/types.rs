@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::types::{Kind as PgKind, Type};
+use postgres_types::{Kind as PgKind, Type};
 
 use crate::schema::Kind;
 
@@ -22,7 +22,7 @@ pub type UserTypes = HashMap<u32, UserType>;
 
 /// Built-in types whose binary form holds no object id of the server it came from (their `*send` functions in
 /// `src/backend/utils/adt`). Left out on purpose: the `reg*` types, `oid`-like types that name objects, `refcursor`,
-/// `aclitem`, `xid` and `cid`, and composites.
+/// `aclitem`, `xid` and `cid`, and composites; and `tsquery`, of which `tsqueryrecv` refuses the empty one.
 const PORTABLE: &[&str] = &[
     "bool",
     "int2",
@@ -62,7 +62,6 @@ const PORTABLE: &[&str] = &[
     "polygon",
     "circle",
     "tsvector",
-    "tsquery",
     "int4range",
     "int8range",
     "numrange",
@@ -131,7 +130,8 @@ pub fn portable_binary(oid: u32, user: &UserTypes) -> bool {
     }
     let Some(builtin) = Type::from_oid(oid) else { return false };
     match builtin.kind() {
-        PgKind::Array(element) => PORTABLE.contains(&element.name()),
+        // int2vector counts as an array too, but `int2vectorrecv` refuses the empty one that `int2vectorsend` sends.
+        PgKind::Array(element) => builtin.name().starts_with('_') && PORTABLE.contains(&element.name()),
         _ => PORTABLE.contains(&builtin.name()),
     }
 }
@@ -190,8 +190,8 @@ mod tests {
         for oid in [23, 1007, 20002, 20000, 3904, 3614, 3220, 18, 142] {
             assert!(portable_binary(oid, &user), "{oid}");
         }
-        // regclass, regclass[], oid, a composite, an unknown array, record
-        for oid in [2205, 2210, 26, 20003, 30000, 2249] {
+        // regclass, regclass[], oid, int2vector, a composite, an unknown array, record
+        for oid in [2205, 2210, 26, 22, 20003, 30000, 2249] {
             assert!(!portable_binary(oid, &user), "{oid}");
         }
         assert!(names_objects(2205, &user) && names_objects(2210, &user) && !names_objects(23, &user));

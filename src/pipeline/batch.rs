@@ -13,6 +13,7 @@ use rustc_hash::FxHasher;
 
 use crate::change::{Change, Ddl, Op};
 use crate::error::{Error, Result};
+use crate::position::Position;
 use crate::schema::{RowIdentity, Table, TableId, TableName};
 use crate::transform::Compiled;
 use crate::value::{Datum, Row};
@@ -26,6 +27,17 @@ pub struct Batch {
     pub convergent: bool,
     /// What went in, before compaction.
     pub counts: Counts,
+}
+
+/// Where a batch ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchEnd {
+    /// The last contained commit's end, or the heartbeat's place.
+    pub position: Position,
+    /// When that commit happened at the source; `None` for a heartbeat.
+    pub committed_at: Option<i64>,
+    /// New `consistent_at`, where a re-read moved it.
+    pub consistent_at: Option<Position>,
 }
 
 /// What went into a batch.

@@ -7,12 +7,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::batch::{Batch, Sets, Step};
+use super::batch::{Batch, BatchEnd, Sets, Step};
 use crate::change::{Begin, Ddl, DdlEffect, Event};
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableId, TableName};
-use crate::target::BatchEnd;
 use crate::transform::Compiled;
 use crate::transform::select::Selection;
 
@@ -67,6 +66,8 @@ pub struct Collector {
     knowledge: Knowledge,
     routes: HashMap<TableId, Route>,
     sources: HashMap<TableName, Arc<Table>>,
+    /// Described by the log, and not on the target.
+    absent: HashMap<TableId, TableName>,
     consistent_at: Position,
     begun: Option<Begin>,
     current: Vec<Event>,
@@ -87,6 +88,7 @@ impl Collector {
             knowledge,
             routes: HashMap::new(),
             sources: HashMap::new(),
+            absent: HashMap::new(),
             consistent_at,
             begun: None,
             current: Vec::new(),
@@ -229,6 +231,12 @@ impl Collector {
         match event {
             Event::Change(change) => {
                 let Some(route) = self.routes.get(&change.table) else {
+                    if let Some(name) = self.absent.get(&change.table) {
+                        return Err(Error::fatal(format!(
+                            "{name}: the log holds changes of this table, but the target has no such table"
+                        ))
+                        .hint("exclude the table, or make it on the target as the source has it; then start again"));
+                    }
                     return Err(Error::fatal(format!(
                         "the log changes table number {} before describing it",
                         change.table.0
@@ -271,10 +279,9 @@ impl Collector {
             return Ok(());
         }
         let Some(target) = self.knowledge.targets.get(&name) else {
-            return Err(Error::fatal(format!(
-                "{name}: the log holds changes of this table, but the target has no such table"
-            ))
-            .hint("exclude the table, or make it on the target as the source has it; then start again"));
+            // No error yet: pgoutput describes a partition, too, before it sends the partition's changes as its root's.
+            self.absent.insert(table.id, name);
+            return Ok(());
         };
         let known = |c: &str| target.column(c).is_some() || target.generated.iter().any(|g| g.name == c);
         if table.columns.iter().any(|c| !known(&c.name)) {

@@ -1,6 +1,6 @@
 //! The copy: schema, chunks in parallel, keys and indexes. Resumable between any two commits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use tokio::task::JoinSet;
@@ -18,6 +18,14 @@ use crate::transform::Compiled;
 const CHUNK_BYTES: u64 = 64 << 20;
 /// Tables up to this size load in one transaction, with frozen rows. A kill repeats at most this much of each worker's table.
 const WHOLE_TABLE_BYTES: u64 = 64 << 20;
+
+fn chunk_bytes() -> u64 {
+    faults::number("SWITCHYARD_CHUNK_BYTES").unwrap_or(CHUNK_BYTES)
+}
+
+fn whole_table_bytes() -> u64 {
+    faults::number("SWITCHYARD_WHOLE_TABLE_BYTES").unwrap_or(WHOLE_TABLE_BYTES)
+}
 
 /// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`].
 pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
@@ -93,7 +101,7 @@ fn session_floor(checkpoint: &Checkpoint, session: &dyn SnapshotSession) -> crat
 async fn fresh(session: &dyn SnapshotSession, table: &Table) -> Result<TableCopy> {
     Ok(TableCopy {
         table: table.name.clone(),
-        plan: session.plan(table, CHUNK_BYTES).await?,
+        plan: session.plan(table, chunk_bytes()).await?,
         snapshot_at: session.at().clone(),
         resumed_at: None,
         done: Vec::new(),
@@ -117,7 +125,7 @@ async fn plan_rest(
         let complete = copy.done.len() == copy.plan.chunks.len();
         let same_snapshot = session.at() == copy.resumed_at.as_ref().unwrap_or(&copy.snapshot_at);
         if !complete && !same_snapshot {
-            let now = session.plan(table, CHUNK_BYTES).await?;
+            let now = session.plan(table, chunk_bytes()).await?;
             let keyed = matches!(table.identity, RowIdentity::Key(_));
             let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
             if keep {
@@ -125,10 +133,12 @@ async fn plan_rest(
                 copy.resumed_at = Some(session.at().clone());
                 p.target.create_key(script, &copy.table).await?;
                 p.target.resume_copy(checkpoint.epoch, copy).await?;
+                faults::point("copy.resumed");
             } else {
                 *copy = TableCopy { plan: now, ..fresh(session, table).await? };
                 // First the plan, which forgets the chunks, then the rows: a crash between the two comes here again.
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
+                faults::point("copy.replanned");
                 p.target.empty(&copy.table).await?;
             }
         }
@@ -178,6 +188,8 @@ async fn copy_tables(
     let mut queue: Vec<Work> = Vec::new();
     let mut left = HashMap::new();
     let mut to_index = Vec::new();
+    let resumed: Arc<HashSet<TableName>> =
+        Arc::new(copies.iter().filter(|c| c.resumed_at.is_some()).map(|c| c.table.clone()).collect());
     for copy in copies {
         let Some(table) = tables.iter().find(|t| t.name == copy.table) else { continue };
         let chunks: Vec<Chunk> = copy.plan.chunks.iter().filter(|c| !copy.done.contains(&c.number)).cloned().collect();
@@ -190,7 +202,7 @@ async fn copy_tables(
         let untouched = copy.done.is_empty();
         let mode = match (&copy.resumed_at, untouched) {
             (Some(_), _) => LoadMode::Upsert,
-            (None, true) if table.bytes <= WHOLE_TABLE_BYTES || chunks.len() == 1 => LoadMode::WholeTable,
+            (None, true) if table.bytes <= whole_table_bytes() || chunks.len() == 1 => LoadMode::WholeTable,
             (None, _) => LoadMode::Append,
         };
         let before = queue.len();
@@ -229,8 +241,8 @@ async fn copy_tables(
             while running.len() >= indexer.workers.max(1) {
                 join_next(&mut running).await?;
             }
-            let (p, script) = (indexer.clone(), script.clone());
-            running.spawn(async move { index(&p, epoch, &script, &table).await });
+            let (p, script, later) = (indexer.clone(), script.clone(), resumed.contains(&table));
+            running.spawn(async move { index(&p, epoch, &script, &table, later).await });
         }
         while !running.is_empty() {
             join_next(&mut running).await?;
@@ -252,10 +264,12 @@ async fn join_next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableName) -> Result<()> {
+/// `later`: the table holds rows of two snapshots, which may meet in a unique index until the stream has passed both. It
+/// has its key, and gets the rest once it is consistent ([`Pipeline::complete`]).
+async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableName, later: bool) -> Result<()> {
     let name = table.to_string();
     p.status.set_table_state(&name, TableState::Indexing);
-    if p.create_schema {
+    if p.create_schema && !later {
         for w in p.target.create(script, Stage::TableCopied, Some(table)).await? {
             p.warn(w);
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Class, Error, Result, ResultExt};
+use crate::faults;
 use crate::finding::Severity;
 use crate::metrics::Metrics;
 use crate::schema::Stage;
@@ -105,12 +106,21 @@ impl Pipeline {
         if self.create_schema {
             let tables = self.source.tables().await?;
             let script = self.source.schema_script(&tables, None).await?;
+            for copy in self.target.copies().await? {
+                // Resumed copies got no more than their keys: see `copy::index`.
+                if copy.resumed_at.is_some() {
+                    for w in self.target.create(&script, Stage::TableCopied, Some(&copy.table)).await? {
+                        self.warn(w);
+                    }
+                }
+            }
             for w in self.target.create(&script, Stage::Consistent, None).await? {
                 self.warn(w);
             }
             let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
             self.target.quiesce(&names).await?;
         }
+        faults::point("stream.constraints_made");
         checkpoint.stage = CopyStage::Complete;
         self.target.save(checkpoint).await
     }

@@ -75,6 +75,7 @@ pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
         done: done_out,
         confirm,
         pieces: false,
+        reread_at: None,
     }));
     p.status.clear_waiting();
     p.status.set_stream(StreamUpdate {
@@ -124,8 +125,14 @@ async fn knowledge(p: &Pipeline, tables: &[std::sync::Arc<Table>]) -> Result<Kno
     // Tables that the source has no more may still be in the log.
     names.extend(copies.iter().map(|c| c.table.clone()).filter(|n| !tables.iter().any(|t| t.name == *n)));
     let targets = p.target.tables(&names).await?;
-    let targets: HashMap<_, _> =
+    let mut targets: HashMap<_, _> =
         names.into_iter().zip(targets).filter_map(|(n, t)| t.map(|t| (n, (*t).clone()))).collect();
+    for t in tables {
+        // A unique index that the source has may come to the target while the stream runs: when it is consistent.
+        if let Some(target) = targets.get_mut(&t.name) {
+            target.has_secondary_unique |= t.has_secondary_unique;
+        }
+    }
     let skip_before = copies.into_iter().map(|c| (c.table, c.snapshot_at)).collect();
     Ok(Knowledge { targets, skip_before, selection: p.selection.clone() })
 }
@@ -291,6 +298,8 @@ struct ApplyTask {
     confirm: watch::Sender<Position>,
     /// The last job was a piece of a transaction that is still open on the target.
     pieces: bool,
+    /// Where rows were read again for pieces of the open transaction; its end takes it along.
+    reread_at: Option<Position>,
 }
 
 /// Applies jobs one after the other, and confirms what is on the target's disk.
@@ -364,18 +373,26 @@ impl ApplyTask {
     }
 
     async fn once(&mut self, job: &Job) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
-        let applied = self.applier.apply(&job.batch, job.end.as_ref()).await?;
-        if applied.missing.is_empty() {
-            return Ok((job.end.clone(), applied.ddl));
+        let mut end = job.end.clone();
+        if let Some(end) = &mut end {
+            end.consistent_at = self.reread_at.take();
         }
-        let (found, end) = self.reread(&applied, job.end.clone()).await?;
+        let applied = self.applier.apply(&job.batch, end.as_ref()).await?;
+        if applied.missing.is_empty() {
+            return Ok((end, applied.ddl));
+        }
+        let (found, at) = self.reread(&applied).await?;
+        match &mut end {
+            Some(end) => end.consistent_at = at,
+            None => self.reread_at = at,
+        }
         self.applier.apply(&found, end.as_ref()).await?;
         Ok((end, applied.ddl))
     }
 
     /// Rows whose update came without a large value and that the target has not: read again at the source. They may
     /// be newer than the log's place, so consistency moves past the read.
-    async fn reread(&mut self, applied: &Applied, mut end: Option<BatchEnd>) -> Result<(Batch, Option<BatchEnd>)> {
+    async fn reread(&mut self, applied: &Applied) -> Result<(Batch, Option<Position>)> {
         let mut batch = Batch { convergent: true, ..Batch::default() };
         let mut newest: Option<Position> = None;
         for (table, row) in &applied.missing {
@@ -392,10 +409,7 @@ impl ApplyTask {
         if batch.is_empty() {
             batch.barrier(Step::Sets(Default::default()));
         }
-        if let Some(end) = &mut end {
-            end.consistent_at = newest;
-        }
-        Ok((batch, end))
+        Ok((batch, newest))
     }
 }
 

@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::exchange::{CopyBlock, CopyFormat, LogIdentity, SourceFacts, TablePlan};
 use crate::finding::Finding;
+pub use crate::pipeline::batch::BatchEnd;
+
 use crate::pipeline::batch::Batch;
 use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
-use crate::source::{CopyBlock, CopyFormat, LogIdentity, SourceFacts, TablePlan};
 use crate::value::Row;
 
 /// What a target is opened with.
@@ -187,17 +189,6 @@ pub trait Loader: Send {
     async fn commit(&mut self, source: &TableName, chunks: &[u32]) -> Result<u64>;
     /// Gives up what was begun.
     async fn abort(&mut self) -> Result<()>;
-}
-
-/// Where a batch ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchEnd {
-    /// The last contained commit's end, or the heartbeat's place.
-    pub position: Position,
-    /// When that commit happened at the source; `None` for a heartbeat.
-    pub committed_at: Option<i64>,
-    /// New `consistent_at`, where a re-read moved it.
-    pub consistent_at: Option<Position>,
 }
 
 /// What became of a batch.

@@ -97,7 +97,21 @@ pub async fn dump(
         let text = String::from_utf8_lossy(&answer.stderr).into_owned();
         let said: Vec<&str> = text.lines().filter(|l| l.contains("error:") || l.contains("hint:")).collect();
         let said = if said.is_empty() { answer.status.to_string() } else { said.join("; ") };
-        let lost = said.contains("connection to server") || said.contains("terminating connection");
+        // What a restart, a lost connection or a lock makes pg_dump say; all of it may be over the next time.
+        let lost = [
+            "connection to server",
+            "server closed the connection",
+            "terminating connection",
+            "no connection to the server",
+            "could not receive data",
+            "could not send data",
+            "SSL connection has been closed",
+            "lock timeout",
+            "deadlock detected",
+            "invalid snapshot identifier",
+            "could not import the requested snapshot",
+        ];
+        let lost = lost.iter().any(|words| said.contains(words)) || answer.status.code().is_none();
         let e = format!("{doing}: {said}");
         return Err(if lost {
             Error::retry(e)

@@ -226,9 +226,11 @@ impl Source for PostgresSource {
                 format!("t.{} = {value}", quoted(&c.name))
             })
             .collect();
+        // A child of an inheritance parent may have a row of the same key.
         let sql = format!(
-            "SELECT {} FROM {} t WHERE {}",
+            "SELECT {} FROM {}{} t WHERE {}",
             columns.join(", "),
+            if table.partitioned { "" } else { "ONLY " },
             qualified(&table.name),
             conditions.join(" AND ")
         );

@@ -23,6 +23,13 @@ use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, Snap
 const BINARY: &str = "postgres copy binary";
 const TEXT: &str = "postgres copy text";
 
+const JOINING: &str = "joining the snapshot at the source";
+/// How long a reader waits for a lock on a table whose leader has it already: only behind a statement that waits for us.
+const LOCK_PATIENCE: &str = "5s";
+/// Up to so many tables every reader locks at its start; with more, a place in the server's lock table for each reader and
+/// table would be too much to ask.
+const LOCKED_BY_READERS: usize = 500;
+
 /// An open snapshot.
 pub struct PgSnapshot {
     info: ConnInfo,
@@ -64,12 +71,7 @@ impl PgSnapshot {
         leader.batch_execute(&import(&name)).await.map_err(|e| wrap(doing, &e))?;
         // Many locks in one statement: a round trip a table would take minutes on thousands of tables.
         for part in tables.chunks(500) {
-            let names: Vec<_> = part
-                .iter()
-                .map(|d| {
-                    if d.partitioned { qualified(&d.table.name) } else { format!("ONLY {}", qualified(&d.table.name)) }
-                })
-                .collect();
+            let names: Vec<_> = part.iter().map(lockable).collect();
             leader
                 .batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", ")))
                 .await
@@ -111,6 +113,11 @@ impl PgSnapshot {
             block_size: block_size as u64,
         })
     }
+}
+
+/// The table with its partitions, but without children that inherit from it: those are tables of their own.
+fn lockable(d: &Described) -> String {
+    if d.partitioned { qualified(&d.table.name) } else { format!("ONLY {}", qualified(&d.table.name)) }
 }
 
 fn import(name: &str) -> String {
@@ -170,7 +177,18 @@ impl SnapshotSession for PgSnapshot {
 
     async fn reader(&self) -> Result<Box<dyn ChunkReader>> {
         let mut conn = PgConn::connect(&self.info, "source", Purpose::Sql).await?;
-        conn.execute(&import(&self.name)).await.context("joining the snapshot at the source")?;
+        conn.execute(&import(&self.name)).await.context(JOINING)?;
+        // A VACUUM FULL that waits for the leader's lock makes every newcomer wait behind it, and the leader waits for
+        // its readers: no deadlock that the server could see. So the reader takes its locks before any such statement is
+        // likely to come, and where one came first it gives up: the leader goes with it, and the copy is resumed after.
+        conn.execute(&format!("SET lock_timeout = '{LOCK_PATIENCE}'")).await.context(JOINING)?;
+        if self.tables.len() <= LOCKED_BY_READERS {
+            let names: Vec<_> = self.tables.values().map(lockable).collect();
+            if !names.is_empty() {
+                let sql = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+                conn.execute(&sql).await.context(JOINING)?;
+            }
+        }
         Ok(Box::new(PgReader { conn, format: CopyFormat::Raw(TEXT), buffer: BytesMut::new(), fields: 0 }))
     }
 

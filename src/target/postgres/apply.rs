@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
 use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
 use crate::position::{Lsn, Position};
-use crate::schema::{RowIdentity, Table};
+use crate::schema::{RowIdentity, Table, TableName};
 use crate::target::{Applied, Applier, BatchEnd, DdlOutcome};
 use crate::value::{Datum, Row};
 
@@ -38,6 +38,8 @@ pub struct PgApplier {
     name: String,
     epoch: i64,
     statements: HashMap<String, Statement>,
+    /// How tables' keys are compared, as far as it was asked for.
+    equality: HashMap<TableName, Arc<st::KeyEquality>>,
     /// A transaction is open on the server.
     open: bool,
     /// Commits whose log may not be flushed yet: the log's insert position after the commit, and what was committed.
@@ -71,6 +73,7 @@ impl PgApplier {
             name: name.to_owned(),
             epoch,
             statements: HashMap::new(),
+            equality: HashMap::new(),
             open: false,
             unflushed: VecDeque::new(),
             durable: None,
@@ -88,6 +91,15 @@ impl PgApplier {
             .map_err(|e| wrap(format_args!("preparing a statement for the target ({})", head(sql)), &e))?;
         self.statements.insert(sql.to_owned(), s.clone());
         Ok(s)
+    }
+
+    async fn equality(&mut self, table: &Table) -> Result<Arc<st::KeyEquality>> {
+        if let Some(e) = self.equality.get(&table.name) {
+            return Ok(e.clone());
+        }
+        let e: Arc<st::KeyEquality> = super::catalog::key_equality(&self.client, table).await?.into();
+        self.equality.insert(table.name.clone(), e.clone());
+        Ok(e)
     }
 
     async fn begin(&mut self) -> Result<()> {
@@ -142,6 +154,7 @@ impl PgApplier {
         let mut searched: Vec<(Statement, Vec<st::Param>, Arc<Table>, Vec<&Row>)> = Vec::new();
         for t in tables {
             let table = &t.table;
+            let equality = self.equality(table).await?;
             let mut strict: Vec<&Row> = Vec::new();
             let mut loose: Vec<&Row> = Vec::new();
             for (key, must) in t.deletes() {
@@ -152,7 +165,7 @@ impl PgApplier {
                 for rows in rows.chunks(ROWS_PER_STATEMENT) {
                     let expect =
                         if must { Expect::Rows(rows.len() as u64, table.clone(), "delete") } else { Expect::Anything };
-                    let s = st::delete(table);
+                    let s = st::delete(table, &equality);
                     calls.push((self.prepare(&s.sql, &s.types).await?, params(&s, table, rows)?, expect));
                 }
             }
@@ -163,7 +176,7 @@ impl PgApplier {
                     continue;
                 }
                 st::sort_by_key(table, &mut rows);
-                let s = st::update(table, &sent, convergent);
+                let s = st::update(table, &sent, convergent, &equality);
                 let statement = self.prepare(&s.sql, &s.types).await?;
                 for rows in rows.chunks(ROWS_PER_STATEMENT) {
                     let p = params(&s, table, rows)?;
@@ -177,7 +190,7 @@ impl PgApplier {
             let mut inserts: Vec<&Row> = t.inserts().collect();
             if convergent && !table.key().is_empty() {
                 inserts.append(&mut upserts);
-            } else if inserts.len() >= COPY_FROM_ROWS {
+            } else if inserts.len() >= COPY_FROM_ROWS || (table.columns.is_empty() && !inserts.is_empty()) {
                 copies.push((t, inserts));
                 continue;
             }
@@ -245,7 +258,7 @@ impl PgApplier {
         let names: Vec<_> = key.iter().map(|k| format!("c{k}")).collect();
         let join: Vec<_> =
             key.iter().map(|&k| format!("t.{}::text = d.c{k}::text", st::quoted(&table.columns[k].name))).collect();
-        let s = st::delete(table);
+        let s = st::delete(table, &[]);
         let sql = format!(
             "SELECT {} FROM unnest({}) AS d({}) WHERE NOT EXISTS (SELECT 1 FROM {} t WHERE {}) LIMIT {KEYS_IN_ERROR}",
             names.iter().map(|n| format!("{n}::text")).collect::<Vec<_>>().join(", "),
@@ -314,6 +327,7 @@ impl PgApplier {
         missing: &mut Vec<(Arc<Table>, Row)>,
     ) -> Result<()> {
         let keyed = matches!(table.identity, RowIdentity::Key(_));
+        let equality = self.equality(table).await?;
         match (change.op, &change.old, &change.new) {
             (Op::Insert, _, Some(row)) => {
                 let s = st::insert(table, convergent && keyed);
@@ -321,7 +335,7 @@ impl PgApplier {
                 self.one(&s.sql, &s.types, p, table, "inserting", None).await
             }
             (Op::Delete, Some(old), _) if keyed => {
-                let s = st::delete(table);
+                let s = st::delete(table, &equality);
                 let p = params(&s, table, &[old])?;
                 self.one(&s.sql, &s.types, p, table, "deleting", (!convergent).then_some(1)).await
             }
@@ -332,6 +346,10 @@ impl PgApplier {
             }
             (Op::Update, old, Some(new)) => {
                 let sent: Vec<usize> = (0..new.len()).filter(|&i| new.get(i) != Datum::Unsent).collect();
+                if sent.is_empty() {
+                    // Every column is a large value that stayed as it was.
+                    return Ok(());
+                }
                 if !keyed {
                     let Some(old) = old else {
                         return Err(Error::fatal(format!(
@@ -345,7 +363,7 @@ impl PgApplier {
                     return self.one(&sql, &types, p, table, "updating", (!convergent).then_some(1)).await;
                 }
                 let key_row = old.as_ref().unwrap_or(new);
-                let (sql, types) = st::update_key(table, &sent);
+                let (sql, types) = st::update_key(table, &sent, &equality);
                 let mut p = scalars(table, key_row, table.key().iter().copied())?;
                 p.extend(scalars(table, new, sent.iter().copied())?);
                 let n = self.one_counted(&sql, &types, p, table, "updating").await?;
@@ -353,7 +371,7 @@ impl PgApplier {
                     return Ok(());
                 }
                 if !convergent {
-                    let s = st::delete(table);
+                    let s = st::delete(table, &equality);
                     let p = params(&s, table, &[key_row])?;
                     return Err(self.diverged(table, "update", 1, n, p).await);
                 }
@@ -413,6 +431,7 @@ impl PgApplier {
                 Step::Ddl { ddl, before } => {
                     let outcome = super::ddl::apply_ddl(&self.client, &self.name, ddl, before.as_deref()).await?;
                     self.statements.clear();
+                    self.equality.clear();
                     if let DdlOutcome::Unsafe(why) = &outcome {
                         return Err(Error::fatal(why.clone()).with_code("switchyard:ddl"));
                     }
@@ -459,6 +478,7 @@ impl PgApplier {
         self.steps(batch, &mut applied).await?;
         if let (Some(end), true) = (end, applied.missing.is_empty()) {
             self.finish_batch(end).await?;
+            crate::faults::point("apply.before_commit");
             self.commit(&end.position).await?;
         }
         Ok(applied)

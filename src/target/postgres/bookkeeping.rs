@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use crate::error::{Error, Result};
+use crate::exchange::TablePlan;
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::{control, errors::wrap};
 use crate::position::Position;
 use crate::schema::TableName;
-use crate::source::TablePlan;
 use crate::target::sql::{ident, literal, optional_literal};
 use crate::target::{Checkpoint, CopyStage, SessionLock, TableCopy};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
+use super::statements::Equality;
 use crate::error::{Error, Result};
 use crate::pgwire::{errors::wrap, types};
 use crate::schema::{Column, Identity, RowIdentity, Table, TableId, TableName};
@@ -148,6 +149,43 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
 /// One table, or `None`.
 pub async fn table(client: &Client, name: &TableName) -> Result<Option<Arc<Table>>> {
     Ok(tables(client, std::slice::from_ref(name)).await?.pop().flatten())
+}
+
+/// How the columns of the table's key are compared; empty where a plain `=` does, which is asked for without a query.
+pub async fn key_equality(client: &Client, table: &Table) -> Result<Vec<Option<Equality>>> {
+    const SQL: &str = "
+SELECT a.attname::text, pg_catalog.format_type(b.base, NULL),
+       'OPERATOR(' || pg_catalog.quote_ident(o.nspname) || '.' || o.oprname || ')'
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY ($3)
+JOIN LATERAL (
+    WITH RECURSIVE up (oid, typtype, below) AS (
+        SELECT t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
+        UNION ALL SELECT p.oid, p.typtype, p.typbasetype FROM up JOIN pg_catalog.pg_type p ON p.oid = up.below AND up.typtype = 'd')
+    SELECT oid AS base FROM up WHERE typtype <> 'd'
+) b ON true
+JOIN LATERAL (
+    SELECT o.oprname, s.nspname
+    FROM pg_catalog.pg_index i, unnest(i.indkey::int2[], i.indclass::oid[]) AS k (attnum, opclass)
+    JOIN pg_catalog.pg_opclass f ON f.oid = k.opclass
+    JOIN pg_catalog.pg_amop m ON m.amopfamily = f.opcfamily AND m.amopstrategy = 3
+         AND m.amoplefttype = f.opcintype AND m.amoprighttype = f.opcintype
+    JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
+    WHERE i.indrelid = c.oid AND i.indisunique AND k.attnum = a.attnum ORDER BY i.indisprimary DESC LIMIT 1
+) o ON true
+WHERE n.nspname = $1 AND c.relname = $2";
+    let names: Vec<&str> = table.key().iter().map(|&k| table.columns[k].name.as_str()).collect();
+    // Types that are built in are printed without schema, and are compared by operators that are always found.
+    if !table.key().iter().any(|&k| table.columns[k].type_name.contains('.')) {
+        return Ok(Vec::new());
+    }
+    let rows = client
+        .query(SQL, &[&table.name.schema, &table.name.name, &names])
+        .await
+        .map_err(|e| wrap(format_args!("reading how the key of {} is compared on the target", table.name), &e))?;
+    let mut by_name: HashMap<String, Equality> =
+        rows.iter().map(|r| (r.get(0), Equality { base: r.get(1), operator: r.get(2) })).collect();
+    Ok(names.iter().map(|n| by_name.remove(*n)).collect())
 }
 
 /// What `expected` has and the target lacks, in words; empty if nothing.

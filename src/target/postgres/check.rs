@@ -6,10 +6,10 @@ use tokio_postgres::Client;
 
 use super::{bookkeeping, catalog, quiesce};
 use crate::error::Result;
+use crate::exchange::{DatabaseIdentity, SourceFacts};
 use crate::finding::{Finding, Severity};
 use crate::pgwire::errors::wrap;
 use crate::schema::{Identity, Table, TableName};
-use crate::source::{DatabaseIdentity, SourceFacts};
 use crate::target::sql::{ident, table as quoted};
 
 /// The oldest version that can be a target.

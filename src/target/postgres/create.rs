@@ -4,7 +4,7 @@
 //! recognised by the server's "already exists"; a table that exists is compared, column by column, with what its statement
 //! would have made.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,8 +88,16 @@ pub async fn create_key(info: &ConnInfo, name: &str, script: &SchemaScript, tabl
     let own = |o: &&SchemaObject| o.table.as_ref() == Some(table);
     let primary: Vec<_> = wanted.iter().copied().filter(is_primary).collect();
     if primary.iter().any(own) {
-        // Partitions' own, and what attaches them, come with the rest of the table's objects.
-        return maker.make_all(primary.into_iter().filter(own).collect()).await.map(drop);
+        // A partitioned table's key is of no use before every partition's key is attached to it.
+        let index = |o: &SchemaObject| {
+            let table = o.table.as_ref().map_or("", |t| t.name.as_str());
+            (o.schema.clone(), o.name.strip_prefix(&format!("{table} ")).unwrap_or(&o.name).to_owned())
+        };
+        let indexes: HashSet<_> = primary.iter().map(|o| index(o)).collect();
+        let attach =
+            wanted.iter().filter(|o| o.kind == "INDEX ATTACH" && indexes.contains(&(o.schema.clone(), o.name.clone())));
+        let all = primary.iter().chain(attach).copied().collect();
+        return maker.make_all(all).await.map(drop);
     }
     let mut unique: Vec<_> =
         wanted.into_iter().filter(own).filter(|o| is_unique(o) && !o.sql.contains(" WHERE ")).collect();

@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use super::bookkeeping;
 use super::statements as st;
 use crate::error::{Error, Result};
+use crate::exchange::{CopyBlock, CopyFormat};
 use crate::pgwire::conn::PgConn;
 use crate::schema::{Table, TableName};
-use crate::source::{CopyBlock, CopyFormat};
 use crate::target::{LoadMode, Loader};
 
-/// The raw forms that a PostgreSQL server reads; see [`crate::source::CopyFormat`].
+/// The raw forms that a PostgreSQL server reads; see [`crate::exchange::CopyFormat`].
 const BINARY: &str = "postgres copy binary";
 const TEXT: &str = "postgres copy text";
 const STAGE: &str = "pg_temp.switchyard_stage";

@@ -17,13 +17,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 
 use crate::error::Result;
+use crate::exchange::SourceFacts;
 use crate::finding::Finding;
 use crate::pgwire::conn::{PgConn, Purpose};
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
-use crate::source::SourceFacts;
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
 
 /// Connections that make one table's indexes side by side.

@@ -93,6 +93,10 @@ pub fn cast_type(type_name: &str) -> String {
 fn cast(table: &Table, column: usize, alias: &str) -> String {
     let c = &table.columns[column];
     match wire(c.kind) {
+        // The one cast from text that reads less than the type's input function: not `-`, which is "none".
+        Wire::Text if c.type_name == "regclass" => {
+            format!("pg_catalog.regclassin(pg_catalog.textout({alias}))")
+        }
         Wire::Text if c.type_name != "text" => format!("{alias}::{}", cast_type(&c.type_name)),
         _ => alias.to_owned(),
     }
@@ -122,18 +126,36 @@ fn source_of(table: &Table, columns: &[usize]) -> (String, Vec<Type>) {
     (format!("unnest({}) AS d({})", params.join(", "), names.join(", ")), types)
 }
 
-fn key_join(table: &Table) -> String {
-    let parts: Vec<_> = table
-        .key()
-        .iter()
-        .map(|&k| format!("t.{} = {}", quoted(&table.columns[k].name), cast(table, k, &format!("d.c{k}"))))
-        .collect();
-    parts.join(" AND ")
+/// How a key column is compared where a plain `=` would not be found or would mean another operator: types of extensions
+/// have theirs in a schema that is not on the search path, and a domain over an enum has none at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Equality {
+    /// The type under all domains; both sides are cast to it.
+    pub base: String,
+    /// The operator of the key's index, `OPERATOR("public".=)`.
+    pub operator: String,
+}
+
+/// One entry a key column, in the key's order; empty where every one is compared by `=`.
+pub type KeyEquality = [Option<Equality>];
+
+fn key_equals(table: &Table, equality: &KeyEquality, nth: usize, value: &str) -> String {
+    let k = table.key()[nth];
+    let column = format!("t.{}", quoted(&table.columns[k].name));
+    match equality.get(nth).and_then(Option::as_ref) {
+        None => format!("{column} = {}", cast(table, k, value)),
+        Some(e) => format!("{column}::{} {} {value}::{}", e.base, e.operator, e.base),
+    }
+}
+
+fn key_join(table: &Table, equality: &KeyEquality) -> String {
+    let key = table.key().iter().enumerate();
+    key.map(|(nth, k)| key_equals(table, equality, nth, &format!("d.c{k}"))).collect::<Vec<_>>().join(" AND ")
 }
 
 /// `UPDATE … FROM unnest(…)`: sets the columns that `sent` lists, finds rows by key. With `returning`, gives back the
 /// number (from 1) of each parameter row that was found.
-pub fn update(table: &Table, sent: &[usize], returning: bool) -> SetStatement {
+pub fn update(table: &Table, sent: &[usize], returning: bool, equality: &KeyEquality) -> SetStatement {
     let set: Vec<_> = sent
         .iter()
         .filter(|c| !table.key().contains(c))
@@ -159,16 +181,16 @@ pub fn update(table: &Table, sent: &[usize], returning: bool) -> SetStatement {
     } else {
         (from, String::new())
     };
-    let sql = format!("UPDATE {} AS t SET {set} FROM {from} WHERE {}{tail}", only(table), key_join(table));
+    let sql = format!("UPDATE {} AS t SET {set} FROM {from} WHERE {}{tail}", only(table), key_join(table, equality));
     SetStatement { sql, columns, types }
 }
 
 /// `DELETE … USING unnest(…)`.
-pub fn delete(table: &Table) -> SetStatement {
+pub fn delete(table: &Table, equality: &KeyEquality) -> SetStatement {
     let columns = table.key().to_vec();
     let (from, types) = source_of(table, &columns);
     SetStatement {
-        sql: format!("DELETE FROM {} AS t USING {from} WHERE {}", only(table), key_join(table)),
+        sql: format!("DELETE FROM {} AS t USING {from} WHERE {}", only(table), key_join(table, equality)),
         columns,
         types,
     }
@@ -178,8 +200,13 @@ fn column_list(table: &Table) -> String {
     table.columns.iter().map(|c| quoted(&c.name)).collect::<Vec<_>>().join(", ")
 }
 
-/// `INSERT … SELECT … FROM unnest(…)`; with `upsert`, a row of the same key is overwritten.
+/// `INSERT … SELECT … FROM unnest(…)`; with `upsert`, a row of the same key is overwritten. For a table without columns
+/// it inserts one row, because no parameter says how many there are.
 pub fn insert(table: &Table, upsert: bool) -> SetStatement {
+    if table.columns.is_empty() {
+        let sql = format!("INSERT INTO {} DEFAULT VALUES", qualified(&table.name));
+        return SetStatement { sql, columns: Vec::new(), types: Vec::new() };
+    }
     let columns: Vec<usize> = (0..table.columns.len()).collect();
     let (from, types) = source_of(table, &columns);
     let select: Vec<_> = columns.iter().map(|&c| cast(table, c, &format!("d.c{c}"))).collect();
@@ -211,9 +238,10 @@ pub fn on_conflict(table: &Table) -> String {
     }
 }
 
-/// `COPY t (…) FROM STDIN …`.
+/// `COPY t (…) FROM STDIN …`; SQL has no empty list of columns.
 pub fn copy_in(table: &Table, options: &str) -> String {
-    format!("COPY {} ({}) FROM STDIN WITH ({options})", qualified(&table.name), column_list(table))
+    let columns = if table.columns.is_empty() { String::new() } else { format!(" ({})", column_list(table)) };
+    format!("COPY {}{columns} FROM STDIN WITH ({options})", qualified(&table.name))
 }
 
 /// `TRUNCATE` of several tables at once. CASCADE is never needed: the source names every table it emptied.
@@ -268,7 +296,7 @@ pub fn update_whole_row(table: &Table, sent: &[usize]) -> (String, Vec<Type>) {
 }
 
 /// Updates one row in place, key included, found by its old key (first parameters).
-pub fn update_key(table: &Table, sent: &[usize]) -> (String, Vec<Type>) {
+pub fn update_key(table: &Table, sent: &[usize], equality: &KeyEquality) -> (String, Vec<Type>) {
     let key = table.key();
     let set: Vec<_> = sent
         .iter()
@@ -277,11 +305,8 @@ pub fn update_key(table: &Table, sent: &[usize]) -> (String, Vec<Type>) {
             format!("{} = {}", quoted(&table.columns[c].name), cast(table, c, &format!("${}", key.len() + 1 + i)))
         })
         .collect();
-    let conditions: Vec<_> = key
-        .iter()
-        .enumerate()
-        .map(|(i, &k)| format!("t.{} = {}", quoted(&table.columns[k].name), cast(table, k, &format!("${}", i + 1))))
-        .collect();
+    let conditions: Vec<_> =
+        (0..key.len()).map(|nth| key_equals(table, equality, nth, &format!("${}", nth + 1))).collect();
     let mut types: Vec<Type> = key.iter().map(|&c| wire(table.columns[c].kind).element()).collect();
     types.extend(sent.iter().map(|&c| wire(table.columns[c].kind).element()));
     let sql = format!("UPDATE {} AS t SET {} WHERE {}", only(table), set.join(", "), conditions.join(" AND "));

@@ -1,0 +1,92 @@
+//! What the two ends hand to each other, or keep for each other, without knowing one another: pieces of a copy, the
+//! identity of a log, facts about a server.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::position::Position;
+use crate::schema::TableName;
+use crate::value::Row;
+
+/// Identifies the log that a checkpoint belongs to; stored beside it and compared before every tail. A recreated slot,
+/// another server or another timeline is a loud error, never a silent gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogIdentity {
+    /// The server's own unique id (`system_identifier`, `server_uuid`, replica set id).
+    pub server_id: String,
+    /// The history that positions belong to (timeline), where the engine has one.
+    pub timeline: Option<u32>,
+    /// The retention handle at the source (slot), where the engine has one.
+    pub handle: Option<String>,
+    /// Where the handle started. A handle recreated under the same name starts elsewhere.
+    pub start: Position,
+}
+
+/// How a table is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TablePlan {
+    /// Names the storage that chunk borders refer to (relfilenode). If it changed before a resume, chunks mean nothing any more.
+    pub storage: String,
+    /// The chunks, in storage order; together they hold every row.
+    pub chunks: Vec<Chunk>,
+}
+
+/// A part of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Its place in the plan.
+    pub number: u32,
+    /// The relation it is read from, if not the table itself (a partition).
+    pub relation: Option<TableName>,
+    /// First storage unit (page); `None` from the beginning.
+    pub from: Option<u64>,
+    /// End (exclusive); `None` to the end, however far it has grown.
+    pub to: Option<u64>,
+    /// Rows, estimated.
+    pub estimated_rows: u64,
+}
+
+/// A form of copied rows that both ends may know. Compared by name only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFormat {
+    /// Bytes that pass through unparsed, in the wire form of this name.
+    Raw(&'static str),
+    /// [`Row`]s in canonical text form; every source and target knows it.
+    Rows,
+}
+
+/// A piece of a chunk.
+#[derive(Debug)]
+pub enum CopyBlock {
+    /// Whole rows in the raw form.
+    Raw {
+        /// The bytes; headers and trailers of the form are left out.
+        bytes: Bytes,
+        /// How many rows they are.
+        rows: u64,
+    },
+    /// Rows.
+    Rows(Vec<Row>),
+}
+
+/// What tells one database from another, wherever it is connected to from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseIdentity {
+    /// `pg_control_system().system_identifier`. Replicas share it with their primary.
+    pub system_identifier: String,
+    /// The database's name.
+    pub database: String,
+}
+
+/// What is known about the source when the target is looked at.
+#[derive(Clone, Debug, Default)]
+pub struct SourceFacts {
+    /// Where the rows come from, if it is of the target's own engine.
+    pub identity: Option<DatabaseIdentity>,
+    /// Its encoding, `UTF8`.
+    pub encoding: Option<String>,
+    /// [`LogIdentity::server_id`].
+    pub server_id: Option<String>,
+    /// Extensions whose types or functions the selected tables use.
+    pub extensions: Vec<String>,
+}
