@@ -31,6 +31,7 @@ pub const STARTUP_SETTINGS: &[(&str, &str)] = &[
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("row_security", "off"),
+    ("xmloption", "content"),
 ];
 
 /// What a connection is for.
