@@ -41,6 +41,8 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
             checkpoint.log = Some(session.identity().clone());
             checkpoint.position = Some(session.start().clone());
             checkpoint.consistent_at = Some(session.at().clone());
+            // Lag counts from here until a later commit is applied.
+            checkpoint.committed_at = Some(session.taken_at());
             checkpoint.stage = CopyStage::LogKept;
             target.save(checkpoint).await?;
             (session, tables)

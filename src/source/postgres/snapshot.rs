@@ -44,6 +44,7 @@ pub struct PgSnapshot {
     exporter: Mutex<ReplicationStream>,
     tables: HashMap<TableName, Described>,
     block_size: u64,
+    taken_at: i64,
 }
 
 /// What the snapshot belongs to.
@@ -96,11 +97,15 @@ impl PgSnapshot {
                 "a table of the source was rewritten or emptied while its snapshot was being opened",
             ));
         }
-        let block_size: i32 = leader
-            .query_one("SELECT pg_catalog.current_setting('block_size')::int", &[])
+        let row = leader
+            .query_one(
+                "SELECT pg_catalog.current_setting('block_size')::int, \
+                 (extract(epoch FROM pg_catalog.transaction_timestamp()) * 1000000)::int8",
+                &[],
+            )
             .await
-            .map_err(|e| wrap(doing, &e))?
-            .get(0);
+            .map_err(|e| wrap(doing, &e))?;
+        let (block_size, taken_at): (i32, i64) = (row.get(0), row.get(1));
         Ok(PgSnapshot {
             info: info.clone(),
             start: place.start,
@@ -111,6 +116,7 @@ impl PgSnapshot {
             exporter: Mutex::new(exporter),
             tables: tables.into_iter().map(|d| (d.table.name.clone(), d)).collect(),
             block_size: block_size as u64,
+            taken_at,
         })
     }
 }
@@ -134,6 +140,9 @@ impl SnapshotSession for PgSnapshot {
     }
     fn identity(&self) -> &LogIdentity {
         &self.identity
+    }
+    fn taken_at(&self) -> i64 {
+        self.taken_at
     }
     fn exported(&self) -> Option<&str> {
         Some(&self.name)
