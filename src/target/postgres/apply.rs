@@ -53,6 +53,9 @@ enum Expect {
     Anything,
 }
 
+/// Updates that give back which of their rows they found: the statement, its parameters, the table, the rows.
+type Searched<'a> = (Statement, Vec<st::Param>, Arc<Table>, Vec<&'a Row>);
+
 impl PgApplier {
     /// A session of `client`, which has the canonical settings. Sets what apply needs; `replica` says whether the role
     /// may set `session_replication_role`.
@@ -151,7 +154,7 @@ impl PgApplier {
     ) -> Result<()> {
         let mut calls: Vec<(Statement, Vec<st::Param>, Expect)> = Vec::new();
         let mut copies: Vec<(&TableSet, Vec<&Row>)> = Vec::new();
-        let mut searched: Vec<(Statement, Vec<st::Param>, Arc<Table>, Vec<&Row>)> = Vec::new();
+        let mut searched: Vec<Searched<'_>> = Vec::new();
         for t in tables {
             let table = &t.table;
             let equality = self.equality(table).await?;
@@ -242,10 +245,10 @@ impl PgApplier {
             }
         }
         for ((_, params, expect), answer) in calls.into_iter().zip(answers) {
-            if let (Expect::Rows(want, table, what), Ok(got)) = (expect, answer) {
-                if got != want {
-                    return Err(self.diverged(&table, what, want, got, params).await);
-                }
+            if let (Expect::Rows(want, table, what), Ok(got)) = (expect, answer)
+                && got != want
+            {
+                return Err(self.diverged(&table, what, want, got, params).await);
             }
         }
         Ok(())

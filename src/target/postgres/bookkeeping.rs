@@ -18,10 +18,10 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 use crate::error::{Error, Result};
 use crate::exchange::TablePlan;
 use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::quote::{literal, optional_literal, qualified, quoted};
 use crate::pgwire::{control, errors::wrap};
 use crate::position::Position;
 use crate::schema::TableName;
-use crate::target::sql::{ident, literal, optional_literal};
 use crate::target::{Checkpoint, CopyStage, SessionLock, TableCopy};
 
 /// The schema's name.
@@ -246,10 +246,10 @@ pub async fn ensure(client: &mut Client) -> Result<()> {
         let error = wrap(doing, e);
         match (error.code(), schema) {
             (Some("42501"), false) => {
-                error.hint(format!("GRANT CREATE ON DATABASE {} TO {};", ident(&database), ident(&user)))
+                error.hint(format!("GRANT CREATE ON DATABASE {} TO {};", quoted(&database), quoted(&user)))
             }
             (Some("42501"), true) => {
-                error.hint(format!("GRANT USAGE, CREATE ON SCHEMA switchyard TO {};", ident(&user)))
+                error.hint(format!("GRANT USAGE, CREATE ON SCHEMA switchyard TO {};", quoted(&user)))
             }
             _ => error,
         }
@@ -514,7 +514,7 @@ pub async fn mark_indexed(client: &Client, name: &str, epoch: i64, table: &Table
 pub async fn analyze(client: &Client, tables: &[TableName]) -> Result<()> {
     for t in tables {
         client
-            .batch_execute(&format!("ANALYZE {}", crate::target::sql::table(t)))
+            .batch_execute(&format!("ANALYZE {}", qualified(t)))
             .await
             .map_err(|e| wrap(format!("analyzing {t} on the target"), &e))?;
     }
