@@ -27,8 +27,9 @@ fn whole_table_bytes() -> u64 {
     faults::number("SWITCHYARD_WHOLE_TABLE_BYTES").unwrap_or(WHOLE_TABLE_BYTES)
 }
 
-/// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`].
-pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
+/// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`]. Gives back the schema that it made, for
+/// what is left of it to make once the target is consistent.
+pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<SchemaScript>> {
     let (source, target) = (&p.source, &p.target);
     let (session, tables) = match (checkpoint.stage, &checkpoint.log, &checkpoint.position) {
         (CopyStage::Started, ..) | (_, None, _) | (_, _, None) => {
@@ -56,11 +57,11 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
         }
     };
     let session: Arc<dyn SnapshotSession> = Arc::from(session);
-    let script = if p.create_schema {
+    let script = Arc::new(if p.create_schema {
         source.schema_script(&tables, session.exported()).await?
     } else {
         SchemaScript::default()
-    };
+    });
     if checkpoint.stage == CopyStage::LogKept {
         if p.create_schema {
             for w in target.create(&script, Stage::BeforeCopy, None).await? {
@@ -83,15 +84,13 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
         .iter()
         .map(|c| c.resumed_at.as_ref().unwrap_or(&c.snapshot_at))
         .fold(session_floor(checkpoint, session.as_ref()), |a, b| if a.reached(b) { a } else { b.clone() });
-    copy_tables(p, checkpoint.epoch, session.clone(), tables.clone(), copies, Arc::new(script)).await?;
+    copy_tables(p, checkpoint.epoch, session.clone(), tables.clone(), copies, script.clone()).await?;
     faults::point("copy.loaded");
-    let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
-    target.analyze(&names).await?;
     checkpoint.consistent_at = Some(consistent_at);
     checkpoint.stage = CopyStage::Streaming;
     target.save(checkpoint).await?;
     faults::point("copy.done");
-    Ok(())
+    Ok(script)
 }
 
 fn session_floor(checkpoint: &Checkpoint, session: &dyn SnapshotSession) -> crate::position::Position {
@@ -274,6 +273,7 @@ async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableNam
             p.warn(w);
         }
     }
+    p.target.analyze(std::slice::from_ref(table)).await?;
     faults::point("copy.indexed");
     p.target.mark_indexed(epoch, table).await?;
     p.status.set_table_state(&name, TableState::Done);

@@ -25,11 +25,12 @@ pub struct Compared {
     pub differences: Vec<String>,
 }
 
-/// Every table of the source, partitioned ones as a whole, compared by the md5 of every row's text form.
+/// Every table of the source, partitioned ones as a whole, compared by the md5 of every row's text form. `tell` is told of
+/// each as soon as it was compared.
 ///
 /// # Errors
 /// If a side cannot be read; a table that the target does not have is a difference.
-pub async fn tables(source: &Client, target: &Client) -> Result<Vec<Compared>> {
+pub async fn tables(source: &Client, target: &Client, mut tell: impl FnMut(&Compared)) -> Result<Vec<Compared>> {
     let sql = "SELECT n.nspname::text, c.relname::text,
             ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i, unnest(i.indkey) WITH ORDINALITY k(n, o)
                   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n
@@ -41,7 +42,9 @@ pub async fn tables(source: &Client, target: &Client) -> Result<Vec<Compared>> {
     for row in ask(source, "source", sql).await? {
         let table = TableName::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
         let key: Vec<String> = get(&row, 2)?;
-        out.push(one(source, target, table, &key).await?);
+        let compared = one(source, target, table, &key).await?;
+        tell(&compared);
+        out.push(compared);
     }
     Ok(out)
 }

@@ -28,6 +28,8 @@ use crate::value::Row;
 const PARCEL: usize = 128 * 1024;
 /// Heartbeats that nobody asked for come at most this often.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(100);
+/// A server under load may be silent for a while, however impatient it is with us.
+const LEAST_SILENCE: Duration = Duration::from_secs(20);
 /// How long the server may take to agree to the end of the stream.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Logical messages of ours, and those of the DDL trigger.
@@ -67,6 +69,8 @@ pub struct CreatedSlot {
 pub struct ReplicationStream {
     conn: PgConn,
     interval: Duration,
+    /// What the caller asked for.
+    silence_wanted: Option<Duration>,
     silence_limit: Duration,
 }
 
@@ -77,13 +81,15 @@ impl ReplicationStream {
             Some("42501" | "28000") => e.hint("grant it: ALTER ROLE … REPLICATION, and a line for it in pg_hba.conf"),
             _ => e,
         })?;
-        Ok(ReplicationStream { conn, interval: Duration::from_secs(5), silence_limit: Duration::from_secs(60) })
+        let (interval, silence_limit) = (Duration::from_secs(5), Duration::from_secs(60));
+        Ok(ReplicationStream { conn, interval, silence_wanted: None, silence_limit })
     }
 
     /// Nothing from the server for so long means that the connection is dead (at least `wal_sender_timeout` is waited
-    /// for). 60 s if nobody says otherwise.
+    /// for). If nobody says otherwise it is that timeout, but not less than 20 s; 60 s where it is switched off.
     pub fn silence_limit(mut self, limit: Duration) -> Self {
         self.silence_limit = limit;
+        self.silence_wanted = Some(limit);
         self
     }
 
@@ -137,7 +143,7 @@ impl ReplicationStream {
         if let Some(millis @ 1..) = setting {
             let timeout = Duration::from_millis(millis);
             self.interval = self.interval.min(timeout / 3);
-            self.silence_limit = self.silence_limit.max(timeout);
+            self.silence_limit = self.silence_wanted.unwrap_or(LEAST_SILENCE).max(timeout);
         }
         // The replication grammar has no E'…': names of ours hold no backslash.
         let command = format!(

@@ -354,7 +354,7 @@ pub fn name_session(name: &str) -> String {
 }
 
 /// Ends sessions that a predecessor left behind (a stopped process, a host that vanished): they hold locks, and the
-/// epoch would refuse their commits anyway. Call it after [`take_over`].
+/// epoch would refuse their commits anyway. The caller holds the lock.
 pub async fn end_predecessors(client: &Client, name: &str) -> Result<()> {
     client
         .execute(

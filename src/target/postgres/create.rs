@@ -4,7 +4,7 @@
 //! recognised by the server's "already exists"; a table that exists is compared, column by column, with what its statement
 //! would have made.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,13 +89,11 @@ pub async fn create_key(info: &ConnInfo, name: &str, script: &SchemaScript, tabl
     let primary: Vec<_> = wanted.iter().copied().filter(is_primary).collect();
     if primary.iter().any(own) {
         // A partitioned table's key is of no use before every partition's key is attached to it.
-        let index = |o: &SchemaObject| {
-            let table = o.table.as_ref().map_or("", |t| t.name.as_str());
-            (o.schema.clone(), o.name.strip_prefix(&format!("{table} ")).unwrap_or(&o.name).to_owned())
+        // A constraint's name is its table's and its own.
+        let made = |o: &SchemaObject| {
+            primary.iter().any(|p| p.schema == o.schema && p.name.ends_with(&format!(" {}", o.name)))
         };
-        let indexes: HashSet<_> = primary.iter().map(|o| index(o)).collect();
-        let attach =
-            wanted.iter().filter(|o| o.kind == "INDEX ATTACH" && indexes.contains(&(o.schema.clone(), o.name.clone())));
+        let attach = wanted.iter().filter(|o| o.kind == "INDEX ATTACH" && made(o));
         let all = primary.iter().chain(attach).copied().collect();
         return maker.make_all(all).await.map(drop);
     }
