@@ -362,6 +362,18 @@ pub async fn drop_slot(client: &Client, name: &str, patience: Duration) -> Resul
     }
 }
 
+/// Ends the session that uses a temporary slot, and waits until the slot is gone with it. Nothing if there is none.
+///
+/// # Errors
+/// `Retry` if the session does not end.
+pub async fn end_user(client: &Client, name: &str) -> Result<()> {
+    const SQL: &str = "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots \
+         WHERE slot_name = $1::text AND temporary AND active_pid IS NOT NULL";
+    let doing = format!("ending the session that still uses replication slot {name} at the source");
+    client.execute(SQL, &[&name]).await.map_err(|e| wrap(&doing, &e))?;
+    drop_slot(client, name, Duration::from_secs(10)).await.map(drop)
+}
+
 /// Removes everything of this migration from the source: slot, publication, and, with the last migration of the
 /// database, the DDL trigger and the schema `switchyard`. Says what it removed; repeating it is harmless.
 pub async fn finish(client: &Client, names: &Names) -> Result<Vec<String>> {
