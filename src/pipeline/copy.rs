@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -16,6 +17,9 @@ use crate::transform::Compiled;
 
 /// Bytes of a chunk. Small enough that a kill repeats little, large enough that its commit does not matter.
 const CHUNK_BYTES: u64 = 64 << 20;
+/// How often the session that holds the snapshot is asked whether it lives, and how long it may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_PATIENCE: Duration = Duration::from_secs(30);
 /// Tables up to this size load in one transaction, with frozen rows. A kill repeats at most this much of each worker's table.
 const WHOLE_TABLE_BYTES: u64 = 64 << 20;
 
@@ -260,11 +264,32 @@ async fn copy_tables(
         }
         Ok(())
     });
-    // The first failure ends the others: dropping the set aborts them, and their servers roll back.
-    while !tasks.is_empty() {
-        join_next(&mut tasks).await?;
+    let work = async {
+        // The first failure ends the others: dropping the set aborts them, and their servers roll back.
+        while !tasks.is_empty() {
+            join_next(&mut tasks).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        r = work => r,
+        e = silence(session.as_ref()) => Err(e),
     }
-    Ok(())
+}
+
+/// Ends when the source's snapshot is lost, or when the source has stopped answering (a connection that is half open
+/// would otherwise be read from for ever). The target's lock session does the same for the target.
+async fn silence(session: &dyn SnapshotSession) -> Error {
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        match tokio::time::timeout(PING_PATIENCE, session.still_held()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return e,
+            Err(_) => {
+                return Error::retry(format!("the source has not answered for {} seconds", PING_PATIENCE.as_secs()));
+            }
+        }
+    }
 }
 
 async fn join_next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
@@ -359,6 +384,8 @@ impl Worker {
         let numbers: Vec<u32> = work.chunks.iter().map(|c| c.number).collect();
         loader.commit(source, &numbers).await?;
         faults::point("copy.chunk_committed");
+        // Whoever was waited for is back.
+        self.p.status.clear_waiting();
         self.session.still_held().await
     }
 }
