@@ -91,6 +91,10 @@ BEGIN
     END IF;
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', doc::text);
   END LOOP;
+  -- A message is decoded at the place where its record ends, which is where the next one begins; and as the block's own
+  -- subtransaction wrote it, it would come after a row of the same place (LogLogicalMessage, logicalmsg_decode). An
+  -- empty message between them keeps it before the rows of the new shape.
+  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
   PERFORM pg_catalog.set_config('switchyard.rewritten', '', true);
 EXCEPTION WHEN OTHERS THEN
   BEGIN
@@ -118,6 +122,7 @@ BEGIN
     END IF;
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', doc::text);
   END LOOP;
+  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
 EXCEPTION WHEN OTHERS THEN
   BEGIN
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', pg_catalog.jsonb_build_object(
