@@ -169,6 +169,7 @@ impl Source for PostgresSource {
         slot::drop_slot(&client, &self.names.slot, SLOT_PATIENCE).await?;
         ddl::install(&client).await?;
         slot::create_publication(&client, &self.names, tables).await?;
+        ddl::set_selection(&client, &self.names.publication, &self.selection).await?;
         let described = self.described(&client, tables).await?;
         let mut exporter = ReplicationStream::connect(&self.info, "source").await?;
         let created = exporter.create_slot(&self.names.slot, false, true).await?;
@@ -214,7 +215,8 @@ impl Source for PostgresSource {
         let mut stream = ReplicationStream::connect(&self.info, "source").await?;
         stream.start(&self.names.slot, from, &self.names.publication).await?;
         let mut resolver =
-            ddl::CatalogResolver::new(self.info.clone(), self.selection.clone(), self.ids.clone(), tables);
+            ddl::CatalogResolver::new(self.info.clone(), self.selection.clone(), self.ids.clone(), tables)
+                .through(&self.names.publication);
         stream.run(&mut resolver, out, confirmed).await
     }
 

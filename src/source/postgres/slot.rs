@@ -388,6 +388,7 @@ pub async fn finish(client: &Client, names: &Names) -> Result<Vec<String>> {
         client.batch_execute(&sql).await.map_err(|e| wrap(doing, &e))?;
         removed.push(format!("publication {}", names.publication));
     }
+    super::ddl::forget_selection(client, &names.publication).await?;
     let others = "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname LIKE 'switchyard\\_%' LIMIT 1";
     if client.query_opt(others, &[]).await.map_err(|e| wrap(doing, &e))?.is_none() {
         removed.extend(super::ddl::uninstall(client).await?);

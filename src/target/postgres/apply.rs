@@ -16,6 +16,8 @@ use tokio_postgres::{Client, Statement};
 use super::statements as st;
 use crate::change::{Change, Op};
 use crate::error::{Error, Result};
+use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
 use crate::position::{Lsn, Position};
@@ -45,6 +47,8 @@ pub struct PgApplier {
     /// Commits whose log may not be flushed yet: the log's insert position after the commit, and what was committed.
     unflushed: VecDeque<(Lsn, Position)>,
     durable: Option<Position>,
+    /// Where another session can be had, for what must commit before the batch.
+    server: Option<ConnInfo>,
 }
 
 /// What a statement is expected to have done.
@@ -80,7 +84,14 @@ impl PgApplier {
             open: false,
             unflushed: VecDeque::new(),
             durable: None,
+            server: None,
         })
+    }
+
+    /// Says where to connect for what cannot be done in a batch's transaction.
+    pub fn beside(mut self, server: &ConnInfo) -> Self {
+        self.server = Some(server.clone());
+        self
     }
 
     async fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement> {
@@ -425,6 +436,10 @@ impl PgApplier {
                     self.simple(&st::truncate(tables, *restart_identity)).await?;
                 }
                 Step::Ddl { ddl, before } => {
+                    if let (Some(labels), Some(server)) = (super::ddl_objects::enumeration(ddl), &self.server) {
+                        let beside = control::connect(server, "target").await?;
+                        super::ddl_objects::add_labels(&beside, labels).await?;
+                    }
                     let outcome = super::ddl::apply_ddl(&self.client, &self.name, ddl, before.as_deref()).await?;
                     self.statements.clear();
                     self.equality.clear();

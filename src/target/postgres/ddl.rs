@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use super::catalog;
+use super::{catalog, ddl_objects as objects};
 use crate::change::{Ddl, DdlEffect};
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
@@ -43,6 +43,16 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
             Ok(DdlOutcome::Ignored(format!("{} {} does not concern replicated rows", ddl.tag, ddl.object)))
         }
         DdlEffect::Dropped { table } => dropped(client, ddl, table).await,
+        DdlEffect::Unfollowed { table, why } => Ok(objects::unfollowed(ddl, table, why)),
+        DdlEffect::Partitions { root, key, partitions } => {
+            objects::partitions(client, ddl, root, key, partitions, before).await
+        }
+        DdlEffect::PartitionDropped { table } => objects::partition_dropped(client, ddl, table).await,
+        DdlEffect::Type { after, used } => objects::user_type(client, ddl, after, *used).await,
+        DdlEffect::Sequence { name, definition } => objects::sequence(client, name, definition).await,
+        DdlEffect::Index { table, name, definition } if definition.starts_with("ALTER TABLE") => {
+            objects::constraint(client, ddl, table, name, definition).await
+        }
         DdlEffect::Index { table, name, definition } => index(client, ddl, table, name, definition).await,
         DdlEffect::Table { after, missing_values, rewritten } => {
             alter(client, name, ddl, before, after, missing_values, *rewritten).await
@@ -61,7 +71,7 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
     }
 }
 
-fn stop(ddl: &Ddl, why: impl std::fmt::Display, way_on: impl std::fmt::Display) -> DdlOutcome {
+pub(super) fn stop(ddl: &Ddl, why: impl std::fmt::Display, way_on: impl std::fmt::Display) -> DdlOutcome {
     DdlOutcome::Unsafe(format!(
         "the source ran: {} -- {why}. To go on: {way_on}, then start Switchyard again",
         one_line(&ddl.statement)
@@ -102,6 +112,8 @@ async fn index(client: &Client, ddl: &Ddl, table: &TableName, name: &str, defini
     let drop = format!("DROP INDEX {}.{}", quoted(&table.schema), quoted(name));
     if let Some(r) = there {
         let (have, valid): (String, bool) = (r.get(0), r.get(1));
+        // The catalog says ONLY of a partitioned table's index.
+        let have = have.replacen(" ON ONLY ", " ON ", 1);
         return Ok(if have == definition && valid {
             DdlOutcome::Applied(format!("index {name} of {table}: already so"))
         } else if have == definition {
@@ -125,7 +137,7 @@ async fn index(client: &Client, ddl: &Ddl, table: &TableName, name: &str, defini
 }
 
 /// A statement that the target refused: try again later, or a person's business.
-fn refused(ddl: &Ddl, statement: &str, e: Error) -> Result<DdlOutcome> {
+pub(super) fn refused(ddl: &Ddl, statement: &str, e: Error) -> Result<DdlOutcome> {
     if e.is_retry() {
         return Err(e);
     }
@@ -160,7 +172,10 @@ async fn alter(
     }
     let Some(have) = catalog::table(client, t).await? else {
         return match before {
+            // It is made with what divides it, which the next message says.
+            None if after.partitioned => Ok(DdlOutcome::Applied(format!("{t} is divided into partitions"))),
             None => {
+                objects::ensure_schema(client, &t.schema).await?;
                 let sql = create_statement(after);
                 match client.batch_execute(&sql).await {
                     Ok(()) => Ok(DdlOutcome::Applied(format!("created table {t}"))),
@@ -266,7 +281,7 @@ async fn note_identities(client: &Client, name: &str, after: &Table, before: Opt
 }
 
 /// An empty table with its columns; keys and indexes come with statements of their own.
-fn create_statement(t: &Table) -> String {
+pub(super) fn create_statement(t: &Table) -> String {
     let mut columns: Vec<(i32, String)> = t.columns.iter().map(|c| (c.number, definition(c, true))).collect();
     columns.extend(t.generated.iter().map(|c| (c.number, generated(c))));
     columns.sort();
@@ -451,7 +466,7 @@ pub fn plan(
 }
 
 /// Whether the statement holds the word.
-fn mentions(statement: &str, word: &str) -> bool {
+pub(super) fn mentions(statement: &str, word: &str) -> bool {
     statement.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.eq_ignore_ascii_case(word))
 }
 
