@@ -73,7 +73,9 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
     let schemas: std::collections::BTreeSet<String> =
         tables.iter().map(|t| format!("{}.*", crate::schema::Ident(&t.name.schema))).collect();
     let patterns: Vec<String> = schemas.iter().map(|s| quoted(s)).collect();
-    out.push_str(&format!("include = [{}]\nexclude = []\n", patterns.join(", ")));
+    // Off, because patterns are a choice: what the chosen tables do not need (views, functions) then stays behind.
+    out.push_str("# All tables, and all that is beside them. With patterns here: those tables, and what they need.\n");
+    out.push_str(&format!("#include = [{}]\n#exclude = []\n", patterns.join(", ")));
     out.push_str(&format!("# {} tables, about:\n", tables.len()));
     for t in &tables {
         let name = t.name.to_string();
