@@ -42,6 +42,7 @@ fn show(effect: &DdlEffect) -> String {
         DdlEffect::Type { used, .. } => format!("type, used {used}"),
         DdlEffect::Sequence { name, definition } => format!("sequence {name}: {definition}"),
         DdlEffect::Other => "other".into(),
+        more => format!("{more:?}"),
     }
 }
 
