@@ -33,14 +33,6 @@ fn show(effect: &DdlEffect) -> String {
         }
         DdlEffect::Index { table, name, definition } => format!("index {name} on {table}: {definition}"),
         DdlEffect::Dropped { table } => format!("dropped {table}"),
-        DdlEffect::Unfollowed { table, why } => format!("unfollowed {table}: {why}"),
-        DdlEffect::Partitions { root, key, partitions } => {
-            let names: Vec<_> = partitions.iter().map(|p| p.name.to_string()).collect();
-            format!("partitions of {root} by {key}: {}", names.join(","))
-        }
-        DdlEffect::PartitionDropped { table } => format!("partition dropped {table}"),
-        DdlEffect::Type { used, .. } => format!("type, used {used}"),
-        DdlEffect::Sequence { name, definition } => format!("sequence {name}: {definition}"),
         DdlEffect::Other => "other".into(),
         more => format!("{more:?}"),
     }
