@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::scenario::{Roles, owned};
 use crate::support::{Config, Daemon, Database, Sql, assert_equal, wait_until};
 
 /// One worker, so that chunks are committed in order; chunks of 8 pages; every table in chunks.
@@ -271,4 +272,28 @@ fn given_cluster_during_the_copy_then_neither_waits_for_ever() {
 #[test]
 fn given_vacuum_full_before_the_readers_have_begun_then_neither_waits_for_ever() {
     rewritten_during_the_copy("before_readers", "copy.planned", "vacuum full other");
+}
+
+#[test]
+fn given_a_generated_column_that_is_never_null_when_resumed_then_both_sides_are_equal() {
+    let schema = TABLE.replace("big text)", "big text, g int generated always as (id * 2) stored not null)");
+    let (db, _daemon) = interrupted("generated", &schema, |source| source.run("update t set n = 5 where id % 2 = 0"));
+    assert_eq!(db.on_target().number("select count(*) from t where g is distinct from id * 2"), 0);
+}
+
+#[test]
+fn given_a_table_made_between_crash_and_resume_when_it_is_copied_then_it_is_followed_too() {
+    // Without a superuser there is no trigger that would publish it.
+    let db = owned(Database::shared("late"), Roles::Plain);
+    let mut source = db.on_source();
+    source.run("create table t (id int primary key)");
+    let mut daemon = Daemon::spawn(&db.config().crash_at("copy.schema_made", 1));
+    daemon.wait_crash();
+    source.run("create table late (id int primary key, v int); insert into late values (1, 1), (2, 2)");
+    let mut daemon = Daemon::spawn(&db.config());
+    daemon.wait_level(&db.source);
+    source.run("insert into late values (3, 3); update late set v = 9 where id = 1; delete from late where id = 2");
+    daemon.wait_level(&db.source);
+    assert_equal(&db.source, &db.target);
+    assert_eq!(db.on_target().number("select count(*) from late where v in (3, 9)"), 2);
 }

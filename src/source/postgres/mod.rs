@@ -186,6 +186,7 @@ impl Source for PostgresSource {
 
     async fn snapshot_again(&self, identity: &LogIdentity, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {
         let client = self.control().await?;
+        slot::publish_missing(&client, &self.names, tables).await?;
         let described = self.described(&client, tables).await?;
         let name = format!("{}_copy", self.names.slot.chars().take(58).collect::<String>());
         // Its names are given out under the target's lock: whoever uses this one is a former session of ours that the

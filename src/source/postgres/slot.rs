@@ -69,6 +69,25 @@ pub async fn create_publication(client: &Client, names: &Names, tables: &[Arc<Ta
     run_locked(client, &doing, &statements).await
 }
 
+/// Adds those of the tables that the publication lacks: they were made, or made anew, between a crash and the resume, and
+/// are about to be copied. Call it before the snapshot is taken, so that everything after the snapshot is in the log.
+///
+/// # Errors
+/// As [`create_publication`].
+pub async fn publish_missing(client: &Client, names: &Names, tables: &[Arc<Table>]) -> Result<()> {
+    let have = published(client, names).await?;
+    let missing: Vec<Arc<Table>> = tables.iter().filter(|t| !have.contains(&t.name)).cloned().collect();
+    refuse_without_identity(&missing)?;
+    let doing = format!("adding tables to publication {} at the source", names.publication);
+    let list: Vec<&TableName> = missing.iter().map(|t| &t.name).collect();
+    let publication = quoted(&names.publication);
+    let statements: Vec<_> = list
+        .chunks(TABLES_A_STATEMENT)
+        .map(|c| format!("ALTER PUBLICATION {publication} ADD TABLE {}", only(c)))
+        .collect();
+    if statements.is_empty() { Ok(()) } else { run_locked(client, &doing, &statements).await }
+}
+
 /// Adds and removes tables so that the publication has exactly these. Says what it added and removed.
 ///
 /// # Errors
