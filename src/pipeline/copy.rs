@@ -45,6 +45,8 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
             checkpoint.log = Some(session.identity().clone());
             checkpoint.position = Some(session.start().clone());
             checkpoint.consistent_at = Some(session.at().clone());
+            // Lag counts from here until a later commit is applied.
+            checkpoint.committed_at = Some(session.taken_at());
             checkpoint.stage = CopyStage::LogKept;
             target.save(checkpoint).await?;
             (session, tables)
@@ -90,6 +92,16 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         .fold(session_floor(checkpoint, session.as_ref()), |a, b| if a.reached(b) { a } else { b.clone() });
     copy_tables(p, checkpoint.epoch, session.clone(), tables.clone(), copies, script.clone()).await?;
     faults::point("copy.loaded");
+    // Chunks commit asynchronously. Saving brings them to the disk; what a crash of the target took before is missing here.
+    target.save(checkpoint).await?;
+    let mut stored = target.copies().await?;
+    stored.retain(|c| tables.iter().any(|t| t.name == c.table));
+    if let Some(c) = stored.iter().find(|c| c.done.len() < c.plan.chunks.len()) {
+        return Err(Error::retry(format!(
+            "the target lost copied rows of {} (did it crash?): they are copied again",
+            c.table
+        )));
+    }
     checkpoint.consistent_at = Some(consistent_at);
     checkpoint.stage = CopyStage::Streaming;
     target.save(checkpoint).await?;

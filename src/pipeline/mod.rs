@@ -113,6 +113,7 @@ impl Pipeline {
     /// Makes what may exist only on a consistent target (foreign keys, triggers), gets it out of the applier's way, and
     /// notes that the target is complete.
     pub(crate) async fn complete(&self, checkpoint: &mut Checkpoint, script: Option<Arc<SchemaScript>>) -> Result<()> {
+        self.settle(checkpoint).await?;
         if self.create_schema {
             let tables = self.source.tables().await?;
             let script = match script {
@@ -135,7 +136,19 @@ impl Pipeline {
         }
         faults::point("stream.constraints_made");
         checkpoint.stage = CopyStage::Complete;
-        self.target.save(checkpoint).await
+        self.target.save(&stage_alone(checkpoint)).await
+    }
+
+    /// Makes sure that what was applied is on the target's disk. Rows commit asynchronously and the bookkeeping's own
+    /// session is made anew when it was lost: after a crash of the target in between, it must not speak of rows that are gone.
+    async fn settle(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.target.save(&stage_alone(checkpoint)).await?;
+        let stored = self.target.checkpoint().await?.and_then(|c| c.position);
+        match (&stored, &checkpoint.position) {
+            (Some(stored), Some(applied)) if stored.reached(applied) => Ok(()),
+            (_, None) => Ok(()),
+            _ => Err(Error::retry("the target lost its newest commits (did it crash?): they are applied again")),
+        }
     }
 
     pub(crate) fn warn(&self, text: String) {
@@ -167,6 +180,12 @@ impl Pipeline {
         let e = Error::new(Class::Fatal, text).with_code("switchyard:preflight");
         Err(if fixes.is_empty() { e } else { e.hint(fixes.join("\n        ")) })
     }
+}
+
+/// The checkpoint with nothing but its stage to store: the position belongs to whoever applies rows.
+fn stage_alone(checkpoint: &Checkpoint) -> Checkpoint {
+    let Checkpoint { epoch, stage, .. } = *checkpoint;
+    Checkpoint { epoch, stage, log: None, position: None, consistent_at: None, committed_at: None }
 }
 
 /// Which side an error speaks of, for the status.

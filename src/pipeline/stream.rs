@@ -222,7 +222,7 @@ impl Flow<'_> {
             return Some(job);
         }
         let position = self.collector.idle_at()?.clone();
-        self.level();
+        self.level(&position);
         if position == self.applied || self.stored_at.elapsed() < IDLE_CHECKPOINT_EVERY {
             return None;
         }
@@ -231,11 +231,17 @@ impl Flow<'_> {
     }
 
     /// Nothing waits anywhere and the source said that it has sent everything.
-    fn level(&mut self) {
+    fn level(&mut self, position: &Position) {
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
         self.last_level = Some(now);
-        self.p.status.set_stream(StreamUpdate { level: Some(true), committed_at: Some(now), ..Default::default() });
+        self.p.status.set_stream(StreamUpdate {
+            // There was nothing to apply up to here; the checkpoint follows more slowly.
+            applied_position: Some(position.clone()),
+            level: Some(true),
+            committed_at: Some(now),
+            ..Default::default()
+        });
         if self.p.status.phase() == Phase::Tailing && self.checkpoint.stage == CopyStage::Complete {
             self.p.status.set_phase(Phase::Ready);
         }

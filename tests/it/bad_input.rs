@@ -45,7 +45,10 @@ fn given_addresses_that_lead_nowhere_when_started_then_it_says_which_and_why() {
         &["target", "no_such_db", "does not exist"],
     );
     refused(&db.config().source(&with_user(&db.source, "no_such_role")), &["no_such_role"]);
-    refused(&db.config().target(&db.source), &["source and target are the same database", "target.url"]);
+    // The same address is a slip in the file.
+    let (status, said) = told(&db.config().target(&db.source), &["check"]);
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("target.url") && said.contains("source's own database"), "{said}");
     // A host that does not answer may come back: `check` says so, `run` waits and says for what.
     let dead = with_port(&db.target, 1);
     let (status, said) = told(&db.config().target(&dead), &["check"]);
@@ -55,6 +58,10 @@ fn given_addresses_that_lead_nowhere_when_started_then_it_says_which_and_why() {
     assert!(daemon.wait_waiting("target").contains("127.0.0.1:1"));
     assert_eq!(daemon.sigterm(), 0);
     nothing_left(&db);
+    // The same server by another way shows only when both are asked.
+    let proxy = sandbox::Proxy::start(url::Url::parse(&db.source).unwrap().port().unwrap()).unwrap();
+    let by_proxy = with_port(&db.source, proxy.port());
+    refused(&db.config().target(&by_proxy), &["source and target are the same database", "target.url"]);
 }
 
 #[test]
@@ -138,15 +145,23 @@ fn given_missing_privileges_when_started_then_the_exact_statements_mend_it() {
         format!("GRANT SELECT ON shop.\"Orders\" TO {s}"),
         format!("GRANT {s}_owner TO {s}"),
     ];
-    let on_target = [format!("GRANT CREATE ON DATABASE {} TO {t}", db.name)];
+    let on_target = [format!("GRANT CREATE ON DATABASE \"{}\" TO \"{t}\"", db.name)];
     let words: Vec<&str> = on_source.iter().chain(&on_target).map(String::as_str).collect();
-    refused(&config, &words);
+    let (status, said) = told(&config, &["check"]);
+    assert_eq!(status, 1);
+    for w in &words {
+        assert!(said.contains(w), "{w} is not in: {said}");
+    }
+    // `run` needs its books first, then looks at everything else.
+    let (status, said) = told(&config, &["run", "--no-progress"]);
+    assert!(status == 1 && said.contains(&on_target[0]), "{said}");
+    for sql in &on_target {
+        target.run(sql);
+    }
+    refused(&config, &words[..on_source.len()]);
     nothing_left(&db);
     for sql in &on_source {
         source.run(sql);
-    }
-    for sql in &on_target {
-        target.run(sql);
     }
     let mut daemon = Daemon::spawn(&config);
     daemon.ready();

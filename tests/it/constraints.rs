@@ -99,7 +99,7 @@ fn given_all_that_surrounds_rows_and_plain_roles_when_carried_then_both_sides_ar
 }
 
 #[test]
-fn given_2_000_small_tables_when_copied_and_followed_then_it_takes_less_than_a_minute() {
+fn given_2_000_small_tables_when_copied_and_followed_then_it_is_soon_done() {
     let db = database(Roles::Superuser);
     let mut source = db.on_source();
     for part in 0..10 {
@@ -120,7 +120,8 @@ fn given_2_000_small_tables_when_copied_and_followed_then_it_takes_less_than_a_m
     daemon.wait_level(&db.source);
     assert_equal(&db.source, &db.target);
     assert_eq!(daemon.sigterm(), 0);
-    assert!(took < Duration::from_secs(60), "it took {took:?}");
+    // Alone on two cores it takes 20 s; other tests run beside it.
+    assert!(took < Duration::from_secs(150), "it took {took:?}");
 }
 
 #[test]

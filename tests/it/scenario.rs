@@ -46,6 +46,22 @@ impl Case {
         self.looks.push((sql.into(), answer.into()));
         self
     }
+    /// Runs what the cases say before the migration.
+    pub fn run_before(cases: &[Case], source: &mut Sql) {
+        for case in cases {
+            for sql in &case.before {
+                source.try_run(sql).unwrap_or_else(|e| panic!("case {}: {}", case.name, told(sql, &e)));
+            }
+        }
+    }
+    /// Runs what the cases say while it is followed.
+    pub fn run_changes(cases: &[Case], source: &mut Sql) {
+        for case in cases {
+            for sql in &case.changes {
+                source.try_run(sql).unwrap_or_else(|e| panic!("case {}: {}", case.name, told(sql, &e)));
+            }
+        }
+    }
     /// A query that answers the same on both sides at the end.
     pub fn same(mut self, sql: impl Into<String>) -> Case {
         self.same.push(sql.into());
@@ -89,21 +105,20 @@ pub fn carry(roles: Roles, cases: &[Case]) {
 pub fn carry_with(db: &Database, cases: &[Case], tables: &str) {
     let selects = !tables.is_empty();
     let mut source = db.on_source();
-    for case in cases {
-        for sql in &case.before {
-            source.try_run(sql).unwrap_or_else(|e| panic!("case {}: {}", case.name, told(sql, &e)));
-        }
-    }
+    Case::run_before(cases, &mut source);
     let config = db.config().extra(tables);
     let mut daemon = Daemon::spawn(&config);
     daemon.wait_status("the target is level", PATIENCE, |s| s["phase"] == "ready");
-    for case in cases {
-        for sql in &case.changes {
-            source.try_run(sql).unwrap_or_else(|e| panic!("case {}: {}", case.name, told(sql, &e)));
-        }
-    }
+    Case::run_changes(cases, &mut source);
     let end = source.log_end();
     daemon.wait_applied_within(end, PATIENCE);
+    assert_same_rows(db, cases, selects);
+    assert_eq!(daemon.sigterm(), 0, "it should have stopped in order");
+    finish(&config);
+}
+
+/// Compares all rows, and asks what the cases want to know. `selects`: the target may lack tables.
+pub fn assert_same_rows(db: &Database, cases: &[Case], selects: bool) {
     // A selection leaves tables out; one that is there must be equal.
     let mut said = compare(&db.source, &db.target);
     if selects {
@@ -111,8 +126,6 @@ pub fn carry_with(db: &Database, cases: &[Case], tables: &str) {
     }
     assert!(said.is_empty(), "source and target differ:\n  {}", said.join("\n  "));
     look(db, cases);
-    assert_eq!(daemon.sigterm(), 0, "it should have stopped in order");
-    finish(&config);
 }
 
 /// Ends the migration: what was set aside is put back, and nothing of it is left.

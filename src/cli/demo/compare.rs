@@ -6,8 +6,8 @@ use tokio_postgres::{Client, Row};
 
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
+use crate::pgwire::quote::{qualified, quoted};
 use crate::schema::TableName;
-use crate::target::sql::{ident, table as quoted};
 
 /// How many differing rows of a table are named.
 const NAMED: usize = 5;
@@ -54,7 +54,7 @@ async fn one(source: &Client, target: &Client, table: TableName, key: &[String])
     let sql = format!(
         "SELECT count(*), coalesce(md5(string_agg(h, '' ORDER BY h COLLATE \"C\")), '') \
          FROM (SELECT md5(whole_row::text) AS h FROM {} AS whole_row) AS hashes",
-        quoted(&table)
+        qualified(&table)
     );
     let (left, right) = tokio::join!(ask(source, "source", &sql), ask(target, "target", &sql));
     let left = first(left?)?;
@@ -84,11 +84,11 @@ async fn name_rows(source: &Client, target: &Client, table: &TableName, key: &[S
     let columns = match key {
         [] => "'(no key)'".to_owned(),
         key => {
-            let texts: Vec<String> = key.iter().map(|c| format!("whole_row.{}::text", ident(c))).collect();
+            let texts: Vec<String> = key.iter().map(|c| format!("whole_row.{}::text", quoted(c))).collect();
             format!("concat_ws(', ', {})", texts.join(", "))
         }
     };
-    let sql = format!("SELECT md5(whole_row::text), {columns} FROM {} AS whole_row", quoted(table));
+    let sql = format!("SELECT md5(whole_row::text), {columns} FROM {} AS whole_row", qualified(table));
     let (left, right) = tokio::join!(ask(source, "source", &sql), ask(target, "target", &sql));
     let mut balance: BTreeMap<(String, String), i64> = BTreeMap::new();
     for (rows, one) in [(left?, 1), (right?, -1)] {

@@ -18,6 +18,7 @@ use crate::change::{Begin, Change, Commit, Ddl, Event, Micros, Op, Parcel};
 use crate::error::{Error, Result, ResultExt};
 use crate::pgwire::conn::{PgConn, Purpose};
 use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::quote::{literal, quoted};
 use crate::position::{Lsn, Position};
 use crate::schema::{Table, TableId};
 use crate::source::queue::EventSender;
@@ -118,7 +119,7 @@ impl ReplicationStream {
             (false, false) => "NOEXPORT_SNAPSHOT",
         };
         let temporary = if temporary { " TEMPORARY" } else { "" };
-        let command = format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {options}", identifier(name));
+        let command = format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {options}", quoted(name));
         let doing = || format!("creating the replication slot {name}");
         let rows = self.conn.simple_query(&command).await.with_context(doing)?;
         let field = |n: usize| rows.first().and_then(|r| r.get(n)).and_then(|v| v.as_deref());
@@ -130,7 +131,7 @@ impl ReplicationStream {
 
     /// Drops a slot, waiting until nobody uses it.
     pub async fn drop_slot(&mut self, name: &str) -> Result<()> {
-        let command = format!("DROP_REPLICATION_SLOT {} WAIT", identifier(name));
+        let command = format!("DROP_REPLICATION_SLOT {} WAIT", quoted(name));
         self.conn.execute(&command).await.with_context(|| format!("dropping the replication slot {name}"))
     }
 
@@ -144,10 +145,11 @@ impl ReplicationStream {
             self.interval = self.interval.min(timeout / 3);
             self.silence_limit = self.silence_wanted.unwrap_or(LEAST_SILENCE).max(timeout);
         }
+        // The replication grammar has no E'…': names of ours hold no backslash.
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
-            identifier(slot),
-            literal(&identifier(publication)),
+            quoted(slot),
+            literal(&quoted(publication)),
         );
         self.conn
             .start_copy_both(&command)
@@ -371,12 +373,4 @@ fn now() -> Micros {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod check;
 pub mod create;
 pub mod ddl;
+mod ddl_objects;
 pub mod load;
 pub mod quiesce;
 pub mod statements;
@@ -166,7 +167,7 @@ impl Target for PostgresTarget {
     async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>> {
         let client = control::connect(&self.info, "target").await?;
         let replica = quiesce::replication_role_allowed(&client).await?;
-        Ok(Box::new(apply::PgApplier::new(client, &self.name, epoch, replica).await?))
+        Ok(Box::new(apply::PgApplier::new(client, &self.name, epoch, replica).await?.beside(&self.info)))
     }
     async fn analyze(&self, tables: &[TableName]) -> Result<()> {
         bookkeeping::analyze(&*self.control().await?, tables).await
