@@ -119,13 +119,30 @@ enum Effect {
         #[serde(default)]
         unpublished: Vec<(String, String)>,
     },
-    Partitions { root: TableName, key: String, partitions: Vec<Partition> },
-    Type { r#type: ToldType },
-    Sequence { name: TableName, definition: String },
-    Index { table: TableName, name: String, definition: String },
-    Dropped { table: TableName },
+    Partitions {
+        root: TableName,
+        key: String,
+        partitions: Vec<Partition>,
+    },
+    Type {
+        r#type: ToldType,
+    },
+    Sequence {
+        name: TableName,
+        definition: String,
+    },
+    Index {
+        table: TableName,
+        name: String,
+        definition: String,
+    },
+    Dropped {
+        table: TableName,
+    },
     Other,
-    Unknown { error: String },
+    Unknown {
+        error: String,
+    },
 }
 
 #[derive(Debug, Deserialize)]

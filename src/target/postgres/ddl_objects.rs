@@ -80,16 +80,17 @@ pub(super) async fn partitions(
             )));
         }
         let Some(t) = root_table else {
-            return Ok(stop(ddl, format!("{root} does not exist on the target"), "create it there as the source has it"));
+            return Ok(stop(
+                ddl,
+                format!("{root} does not exist on the target"),
+                "create it there as the source has it",
+            ));
         };
         ensure_schema(client, &root.schema).await?;
         run.push(format!("{} PARTITION BY {key}", super::ddl::create_statement(t)));
     }
-    let extra: Vec<String> = have
-        .iter()
-        .filter(|h| *h != root && !want.iter().any(|w| w.name == **h))
-        .map(ToString::to_string)
-        .collect();
+    let extra: Vec<String> =
+        have.iter().filter(|h| *h != root && !want.iter().any(|w| w.name == **h)).map(ToString::to_string).collect();
     if !extra.is_empty() && mentions(&ddl.statement, "detach") {
         return Ok(stop(
             ddl,
@@ -160,7 +161,11 @@ pub(super) async fn constraint(
             stop(
                 ddl,
                 format!("the target has another constraint {name} on {table}"),
-                format!("run ALTER TABLE {} DROP CONSTRAINT {}; {definition} on the target", quoted(table), ident(name)),
+                format!(
+                    "run ALTER TABLE {} DROP CONSTRAINT {}; {definition} on the target",
+                    quoted(table),
+                    ident(name)
+                ),
             )
         });
     }
