@@ -223,7 +223,9 @@ impl Flow<'_> {
         }
         let position = self.collector.idle_at()?.clone();
         self.level(&position);
-        if position == self.applied || self.stored_at.elapsed() < IDLE_CHECKPOINT_EVERY {
+        let at = self.collector.consistent_at();
+        let completes = position.reached(at) && !self.applied.reached(at);
+        if position == self.applied || (self.stored_at.elapsed() < IDLE_CHECKPOINT_EVERY && !completes) {
             return None;
         }
         let end = BatchEnd { position, committed_at: None, consistent_at: None };

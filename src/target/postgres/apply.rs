@@ -370,6 +370,21 @@ impl PgApplier {
                     return self.one(&sql, &types, p, table, "updating", (!convergent).then_some(1)).await;
                 }
                 let key_row = old.as_ref().unwrap_or(new);
+                let moved = table.key().iter().any(|&k| key_row.get(k) != new.get(k));
+                if convergent && moved {
+                    // Both keys may be there already, and the one under the old key may be a row that came after this
+                    // one: its large values are not this row's.
+                    let s = st::delete(table, &equality);
+                    let p = params(&s, table, &[key_row])?;
+                    self.one(&s.sql, &s.types, p, table, "deleting", None).await?;
+                    if new.has_unsent() {
+                        missing.push((table.clone(), new.clone()));
+                        return Ok(());
+                    }
+                    let s = st::insert(table, true);
+                    let p = params(&s, table, &[new])?;
+                    return self.one(&s.sql, &s.types, p, table, "inserting", None).await;
+                }
                 let (sql, types) = st::update_key(table, &sent, &equality);
                 let mut p = scalars(table, key_row, table.key().iter().copied())?;
                 p.extend(scalars(table, new, sent.iter().copied())?);

@@ -228,9 +228,11 @@ impl Daemon {
 
     /// Waits until everything that was written so far is on the target, and the target is ready.
     pub fn wait_level(&mut self, source_url: &str) {
-        let end = super::Sql::connect(source_url).log_end();
+        // A transaction of its own, so that nobody waits for the next idle checkpoint.
+        let marker = "select pg_logical_emit_message(true, 'switchyard', '{\"marker\": \"level\"}')";
+        let at = super::Sql::connect(source_url).one(marker).parse().unwrap();
         self.ready();
-        self.wait_applied(end);
+        self.wait_applied(at);
     }
 
     /// Waits until the status names a server that it waits for; the reason.
