@@ -102,3 +102,39 @@ fn given_changes_that_the_log_does_not_describe_when_followed_then_it_stops_and_
         finish(&db.config());
     }
 }
+
+#[test]
+fn given_partitions_that_come_and_go_when_followed_then_no_row_is_lost_or_left_without_a_word() {
+    const PARTITIONED: &str = "create table p (id int primary key, v int) partition by range (id); create table p1 partition of p for values from (0) to (100); create table p2 partition of p for values from (100) to (200);
+         insert into p select n, n from generate_series(1, 150) n; create table loose (id int primary key, v int); insert into loose values (250, 1)";
+    for change in [
+        "alter table p detach partition p1",
+        "alter table p attach partition loose for values from (200) to (300)",
+        "drop table p1",
+        "create table p3 partition of p for values from (300) to (400); insert into p values (301, 1)",
+    ] {
+        let db = database(Roles::Superuser);
+        let mut source = db.on_source();
+        source.run(PARTITIONED);
+        let mut daemon = Daemon::spawn(&db.config());
+        daemon.ready();
+        source.run(change);
+        source.run("insert into p values (199, 1)");
+        let end = source.log_end();
+        let applied = |daemon: &Daemon| {
+            let at = daemon.says("/stream/applied_position");
+            at.as_str().and_then(|p| p.parse::<switchyard::position::Lsn>().ok()).is_some_and(|p| p >= end)
+        };
+        wait_until(&format!("it stops for or has applied: {change}"), Duration::from_secs(30), || {
+            !daemon.is_running() || applied(&daemon)
+        });
+        if daemon.is_running() {
+            assert_equal(&db.source, &db.target);
+            assert_eq!(daemon.sigterm(), 0);
+        } else {
+            assert_eq!(daemon.exit_status(), 1, "{change}: {}", daemon.log());
+            let log = daemon.log();
+            eprintln!("{change}: {}", log.lines().rev().take(2).collect::<Vec<_>>().join(" | "));
+        }
+    }
+}

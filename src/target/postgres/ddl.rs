@@ -160,6 +160,12 @@ async fn alter(
     }
     let Some(have) = catalog::table(client, t).await? else {
         return match before {
+            // A stream that has seen no row of a table does not know it by the name it had.
+            None if ddl.tag == "ALTER TABLE" => Ok(stop(
+                ddl,
+                format!("it changes {t}, which the target does not have: it was renamed or moved at the source"),
+                "rename the table back at the source, or finish this migration and begin a new one",
+            )),
             None => {
                 let sql = create_statement(after);
                 match client.batch_execute(&sql).await {
