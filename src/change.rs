@@ -146,13 +146,13 @@ pub enum DdlEffect {
         /// Whether the table's rows were rewritten (a new relfilenode), which no row change in the log shows.
         rewritten: bool,
     },
-    /// An index was created on a table of the selection; the source's own full definition.
+    /// An index or a constraint other than a foreign key was made on a table of the selection; the source's own full definition.
     Index {
         /// The table.
         table: TableName,
         /// The index's name, without schema.
         name: String,
-        /// `CREATE [UNIQUE] INDEX …`.
+        /// `CREATE [UNIQUE] INDEX …`, or `ALTER TABLE … ADD CONSTRAINT …`.
         definition: String,
     },
     /// A table of the selection was dropped.
@@ -160,8 +160,71 @@ pub enum DdlEffect {
         /// The table.
         table: TableName,
     },
+    /// A table of the selection is there whose rows are not in the log.
+    Unfollowed {
+        /// The table.
+        table: TableName,
+        /// Why not.
+        why: String,
+    },
+    /// A partition was made, attached or detached: all that there are under a root of the selection since.
+    Partitions {
+        /// The topmost partitioned table.
+        root: TableName,
+        /// What its rows are divided by: `RANGE (day)`.
+        key: String,
+        /// Parents before children.
+        partitions: Vec<Partition>,
+    },
+    /// A partition was dropped that no pattern names by itself; what its root is can no longer be told.
+    PartitionDropped {
+        /// The partition.
+        table: TableName,
+    },
+    /// A type of the user was made or altered.
+    Type {
+        /// The type afterwards.
+        after: UserType,
+        /// Whether a table of the selection has columns of it.
+        used: bool,
+    },
+    /// A sequence that belongs to no identity column was made, or got its owner.
+    Sequence {
+        /// Its name.
+        name: TableName,
+        /// `CREATE SEQUENCE …` or `ALTER SEQUENCE … OWNED BY …`.
+        definition: String,
+    },
     /// Something that does not concern the rows of selected tables (views, functions, grants, comments).
     Other,
+}
+
+/// One partition of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Its name.
+    pub name: TableName,
+    /// The table that it is a partition of.
+    pub parent: TableName,
+    /// `FOR VALUES …` or `DEFAULT`.
+    pub bound: String,
+    /// What it is divided by itself, if it is.
+    pub key: Option<String>,
+    /// Whether it held no rows then.
+    pub empty: bool,
+}
+
+/// A type that a user made, as far as values' text forms depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserType {
+    /// Its name.
+    pub name: TableName,
+    /// Of an enumeration: its labels in their order.
+    pub labels: Vec<String>,
+    /// Of a composite type: name and type of its fields.
+    pub attributes: Vec<(String, String)>,
+    /// The source's letter for what it is: `e` an enumeration, `c` a composite type, `d` a domain.
+    pub kind: char,
 }
 
 /// Events that travel together: what one read of the source's socket held.

@@ -4,7 +4,7 @@
 //! handed over at any moment and always ends at a commit. A transaction that outgrows [`Limits::piece`] is handed over
 //! in pieces without an end, which the applier keeps in one open target transaction.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{Batch, BatchEnd, Sets, Step};
@@ -26,7 +26,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { batch: 8 << 20, piece: 8 << 20 }
+        Limits { batch: 6 << 20, piece: 4 << 20 }
     }
 }
 
@@ -65,6 +65,8 @@ pub struct Collector {
     limits: Limits,
     knowledge: Knowledge,
     routes: HashMap<TableId, Route>,
+    /// Tables in the log that the selection leaves out: excluded after they were published.
+    left_out: HashSet<TableId>,
     sources: HashMap<TableName, Arc<Table>>,
     /// Described by the log, and not on the target.
     absent: HashMap<TableId, TableName>,
@@ -87,6 +89,7 @@ impl Collector {
             limits,
             knowledge,
             routes: HashMap::new(),
+            left_out: HashSet::new(),
             sources: HashMap::new(),
             absent: HashMap::new(),
             consistent_at,
@@ -231,6 +234,9 @@ impl Collector {
         match event {
             Event::Change(change) => {
                 let Some(route) = self.routes.get(&change.table) else {
+                    if self.left_out.contains(&change.table) {
+                        return Ok(());
+                    }
                     if let Some(name) = self.absent.get(&change.table) {
                         return Err(Error::fatal(format!(
                             "{name}: the log holds changes of this table, but the target has no such table"
@@ -309,8 +315,14 @@ impl Collector {
     fn ddl(&mut self, ddl: Box<Ddl>) {
         let name = match &ddl.effect {
             DdlEffect::Table { after, .. } => Some(after.name.clone()),
-            DdlEffect::Index { table, .. } | DdlEffect::Dropped { table } => Some(table.clone()),
-            DdlEffect::Other => None,
+            DdlEffect::Index { table, .. } | DdlEffect::Dropped { table } | DdlEffect::Unfollowed { table, .. } => {
+                Some(table.clone())
+            }
+            DdlEffect::Partitions { root, .. } => Some(root.clone()),
+            DdlEffect::PartitionDropped { .. }
+            | DdlEffect::Type { .. }
+            | DdlEffect::Sequence { .. }
+            | DdlEffect::Other => None,
         };
         if name.as_ref().is_some_and(|n| !self.knowledge.selection.selects(n)) {
             return;

@@ -68,6 +68,26 @@ impl Pattern {
     pub fn matches(&self, table: &TableName) -> bool {
         glob(&self.schema, &table.schema) && glob(&self.table, &table.name)
     }
+    /// Anchored regular expressions that match the same schemas and the same tables, in the words that POSIX and
+    /// PostgreSQL's advanced expressions share.
+    pub fn regexes(&self) -> (String, String) {
+        let regex = |pieces: &[Piece]| {
+            let mut out = String::from("^");
+            for p in pieces {
+                match p {
+                    Piece::Any => out.push_str(".*"),
+                    Piece::One => out.push('.'),
+                    Piece::Char(c) if c.is_alphanumeric() || *c == '_' || !c.is_ascii() => out.push(*c),
+                    // A bracket takes everything literally, but these three where they stand first.
+                    Piece::Char(c @ ('^' | '\\')) => out.extend(['\\', *c]),
+                    Piece::Char(c) => out.extend(['[', *c, ']']),
+                }
+            }
+            out.push('$');
+            out
+        };
+        (regex(&self.schema), regex(&self.table))
+    }
     /// The pattern as it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -116,6 +136,14 @@ impl Selection {
     pub fn excludes(&self, table: &TableName) -> bool {
         self.exclude.iter().any(|p| p.matches(table))
     }
+    /// The include patterns, as [`Pattern::regexes`]; none means every user table.
+    pub fn include_regexes(&self) -> (Vec<String>, Vec<String>) {
+        self.include.iter().map(Pattern::regexes).unzip()
+    }
+    /// The exclude patterns, as [`Pattern::regexes`].
+    pub fn exclude_regexes(&self) -> (Vec<String>, Vec<String>) {
+        self.exclude.iter().map(Pattern::regexes).unzip()
+    }
     /// Whether every user table takes part.
     pub fn is_everything(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()
@@ -145,6 +173,12 @@ mod tests {
         assert!(!s.selects(&TableName::new("other", "items")));
         assert!(!sel(&[], &[]).selects(&TableName::new("switchyard", "checkpoint")));
         assert_eq!(s.unmatched(&[TableName::new("public", "a")]), ["\"Odd.Schema\".\"T*\""]);
+    }
+
+    #[test]
+    fn given_patterns_when_made_regular_expressions_then_they_are_anchored_and_literal() {
+        let p = Pattern::parse("pu?lic.\"a.*[^\\]\"*").unwrap();
+        assert_eq!(p.regexes(), ("^pu.lic$".to_owned(), "^a[.][*][[]\\^\\\\[]].*$".to_owned()));
     }
 
     #[test]

@@ -34,6 +34,7 @@ fn show(effect: &DdlEffect) -> String {
         DdlEffect::Index { table, name, definition } => format!("index {name} on {table}: {definition}"),
         DdlEffect::Dropped { table } => format!("dropped {table}"),
         DdlEffect::Other => "other".into(),
+        more => format!("{more:?}"),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,13 +14,16 @@ use super::catalog::{self, Described, TableIds, Told, get};
 use super::pgoutput::Relation;
 use super::replication::RelationResolver;
 use super::resolve;
-use crate::change::{Ddl, DdlEffect};
+use crate::change::{Ddl, DdlEffect, Partition, UserType};
 use crate::error::{Error, Result};
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::schema::{Table, TableName};
 use crate::transform::select::Selection;
+
+/// How long a table that was made without key may take to get one by a statement of its own.
+const A_KEY_COMES: Duration = Duration::from_secs(3);
 
 const INSTALL: &str = include_str!("ddl.sql");
 
@@ -40,6 +44,36 @@ pub async fn install(client: &Client) -> Result<bool> {
     Ok(true)
 }
 
+/// Tells the trigger which new tables belong into a publication. Does nothing where there is no trigger.
+pub async fn set_selection(client: &Client, publication: &str, selection: &Selection) -> Result<()> {
+    let doing = "telling the DDL trigger at the source which tables are selected";
+    if !has_selections(client).await? {
+        return Ok(());
+    }
+    let ((si, ti), (sx, tx)) = (selection.include_regexes(), selection.exclude_regexes());
+    let sql = "INSERT INTO switchyard.publication VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET \
+               include_schemas = $2, include_tables = $3, exclude_schemas = $4, exclude_tables = $5 \
+               WHERE ROW(publication.*) IS DISTINCT FROM ROW(excluded.*)";
+    client.execute(sql, &[&publication, &si, &ti, &sx, &tx]).await.map_err(|e| wrap(doing, &e))?;
+    Ok(())
+}
+
+/// Lets the trigger forget a publication.
+pub async fn forget_selection(client: &Client, publication: &str) -> Result<()> {
+    if !has_selections(client).await? {
+        return Ok(());
+    }
+    let sql = "DELETE FROM switchyard.publication WHERE name = $1";
+    let gone = client.execute(sql, &[&publication]).await;
+    gone.map(drop).map_err(|e| wrap("telling the DDL trigger at the source that the migration has ended", &e))
+}
+
+async fn has_selections(client: &Client) -> Result<bool> {
+    let sql = "SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('switchyard.publication'), 'INSERT, UPDATE, DELETE'), false)";
+    let row = client.query_one(sql, &[]).await.map_err(|e| wrap("looking for the DDL trigger at the source", &e))?;
+    get(&row, 0)
+}
+
 /// Removes the triggers and functions, and the schema `switchyard` unless something else is in it. Says what it removed.
 pub async fn uninstall(client: &Client) -> Result<Vec<String>> {
     let doing = "removing the DDL trigger from the source";
@@ -54,7 +88,7 @@ pub async fn uninstall(client: &Client) -> Result<Vec<String>> {
     if client.query_opt(schema, &[]).await.map_err(|e| wrap(doing, &e))?.is_none() {
         return Ok(removed);
     }
-    let functions = "DROP FUNCTION IF EXISTS switchyard.on_ddl(), switchyard.on_drop(), switchyard.on_rewrite(), switchyard.describe_table(oid)";
+    let functions = "DROP FUNCTION IF EXISTS switchyard.on_ddl(), switchyard.on_drop(), switchyard.on_rewrite(), switchyard.describe_table(oid), switchyard.describe_partitions(oid), switchyard.describe_type(oid), switchyard.publish(oid), switchyard.matches(text[], text[], text, text); DROP TABLE IF EXISTS switchyard.publication";
     client.batch_execute(functions).await.map_err(|e| wrap(doing, &e))?;
     match client.batch_execute("DROP SCHEMA switchyard").await {
         Ok(()) => removed.push("schema switchyard".into()),
@@ -78,11 +112,37 @@ struct Message {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "effect", rename_all = "snake_case")]
 enum Effect {
-    Table { table: Box<ToldTable>, rewritten: bool },
-    Index { table: TableName, name: String, definition: String },
-    Dropped { table: TableName },
+    Table {
+        table: Box<ToldTable>,
+        rewritten: bool,
+        /// Publications that should have the table and have not, and why.
+        #[serde(default)]
+        unpublished: Vec<(String, String)>,
+    },
+    Partitions {
+        root: TableName,
+        key: String,
+        partitions: Vec<Partition>,
+    },
+    Type {
+        r#type: ToldType,
+    },
+    Sequence {
+        name: TableName,
+        definition: String,
+    },
+    Index {
+        table: TableName,
+        name: String,
+        definition: String,
+    },
+    Dropped {
+        table: TableName,
+    },
     Other,
-    Unknown { error: String },
+    Unknown {
+        error: String,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,11 +152,31 @@ struct ToldTable {
     missing: Vec<(String, String)>,
 }
 
-/// Reads a message of the trigger. The table afterwards is beside it, where there is one.
+#[derive(Debug, Deserialize)]
+struct ToldType {
+    #[serde(flatten)]
+    after: UserType,
+    tables: Vec<TableName>,
+}
+
+/// A message as it was read.
+struct Read {
+    ddl: Ddl,
+    /// The table afterwards, where there is one.
+    described: Option<Described>,
+    /// It is a partition, which is a table of its own only where its parents are not followed.
+    partition: bool,
+    /// Publications that should have the table and have not, and why.
+    unpublished: Vec<(String, String)>,
+    /// Tables that use the type.
+    users: Vec<TableName>,
+}
+
+/// Reads a message of the trigger.
 ///
 /// # Errors
 /// `Fatal` if the text is not such a message, or if the trigger itself failed.
-fn read(json: &[u8], ids: &TableIds) -> Result<(Ddl, Option<Described>)> {
+fn read(json: &[u8], ids: &TableIds) -> Result<Read> {
     let message: Message = serde_json::from_slice(json).map_err(|e| {
         // The parser's own words would quote the statement, which may hold values.
         let at = (e.line(), e.column());
@@ -105,12 +185,13 @@ fn read(json: &[u8], ids: &TableIds) -> Result<(Ddl, Option<Described>)> {
         )
     })?;
     let mut described = None;
+    let (mut partition, mut not_in, mut users) = (false, Vec::new(), Vec::new());
     let effect = match message.effect {
-        Effect::Table { table, rewritten } => {
-            // A partition is not a table of its own; its statement is passed on.
-            let partition = table.told.relation.parent.is_some();
+        Effect::Table { table, rewritten, unpublished } => {
+            partition = table.told.relation.parent.is_some();
+            not_in = unpublished;
             let missing_values = table.missing;
-            match if partition { None } else { table.told.table(ids) } {
+            match table.told.table(ids) {
                 Some(d) => {
                     let after = d.table.clone();
                     described = Some(d);
@@ -121,6 +202,12 @@ fn read(json: &[u8], ids: &TableIds) -> Result<(Ddl, Option<Described>)> {
         }
         Effect::Index { table, name, definition } => DdlEffect::Index { table, name, definition },
         Effect::Dropped { table } => DdlEffect::Dropped { table },
+        Effect::Partitions { root, key, partitions } => DdlEffect::Partitions { root, key, partitions },
+        Effect::Type { r#type } => {
+            users = r#type.tables;
+            DdlEffect::Type { after: r#type.after, used: !users.is_empty() }
+        }
+        Effect::Sequence { name, definition } => DdlEffect::Sequence { name, definition },
         Effect::Other => DdlEffect::Other,
         Effect::Unknown { error } => {
             return Err(Error::fatal(format!(
@@ -132,7 +219,8 @@ fn read(json: &[u8], ids: &TableIds) -> Result<(Ddl, Option<Described>)> {
             ));
         }
     };
-    Ok((Ddl { tag: message.tag, statement: message.statement, object: message.object, effect }, described))
+    let ddl = Ddl { tag: message.tag, statement: message.statement, object: message.object, effect };
+    Ok(Read { ddl, described, partition, unpublished: not_in, users })
 }
 
 /// Reads a message of the trigger (`switchyard.ddl`).
@@ -140,7 +228,7 @@ fn read(json: &[u8], ids: &TableIds) -> Result<(Ddl, Option<Described>)> {
 /// # Errors
 /// `Fatal` if the text is not such a message, or if the trigger itself failed.
 pub fn parse_ddl(json: &[u8], ids: &TableIds) -> Result<Ddl> {
-    Ok(read(json, ids)?.0)
+    Ok(read(json, ids)?.ddl)
 }
 
 /// What differs between a table as it was known and the log's word for it, for people; empty if nothing does. Types are
@@ -188,13 +276,21 @@ pub struct CatalogResolver {
     known: HashMap<u32, Known>,
     /// The tables as they were when the stream began, by name: the log may be older than the catalog.
     initial: HashMap<TableName, Arc<Table>>,
+    /// The publication whose tables the log holds.
+    publication: Option<String>,
 }
 
 impl CatalogResolver {
     /// A resolver that begins with these tables. Connects only when it must look.
     pub fn new(source: ConnInfo, selection: Selection, ids: Arc<TableIds>, tables: &[Arc<Table>]) -> Self {
         let initial = tables.iter().map(|t| (t.name.clone(), t.clone())).collect();
-        CatalogResolver { source, selection, ids, client: None, known: HashMap::new(), initial }
+        CatalogResolver { source, selection, ids, client: None, known: HashMap::new(), initial, publication: None }
+    }
+
+    /// Says which publication the log is read through, so that new tables that are not in it are noticed.
+    pub fn through(mut self, publication: &str) -> Self {
+        self.publication = Some(publication.to_owned());
+        self
     }
 
     async fn client(&mut self) -> Result<&Client> {
@@ -255,33 +351,74 @@ impl CatalogResolver {
         self.known.insert(d.oid, Known { table: d.table.clone(), types: d.column_types.clone() });
     }
 
-    fn told(&mut self, json: &[u8]) -> Result<Option<Ddl>> {
-        let (ddl, described) = read(json, &self.ids)?;
-        match &ddl.effect {
+    async fn told(&mut self, json: &[u8]) -> Result<Option<Ddl>> {
+        let Read { mut ddl, described, partition, unpublished, users } = read(json, &self.ids)?;
+        match &mut ddl.effect {
             DdlEffect::Table { after, .. } => {
                 let Some(mut d) = described else { return Ok(Some(ddl)) };
                 let before = self.known.get(&d.oid).map(|k| k.table.clone());
-                if before.is_none() && !self.selection.selects(&after.name) {
+                let followed = before.is_some() || self.initial.contains_key(&after.name);
+                // A partition of a root that is followed is that one's matter.
+                if !followed && (partition || !self.selection.selects(&after.name)) {
                     return Ok(None);
                 }
-                let mut ddl = ddl;
+                if let Some((_, why)) = unpublished.iter().find(|(p, _)| self.publication.as_ref() == Some(p)) {
+                    match self.published_since(d.oid).await? {
+                        Some(true) => {}
+                        Some(false) => {
+                            let (table, why) = (after.name.clone(), why.clone());
+                            ddl.effect = DdlEffect::Unfollowed { table, why };
+                            return Ok(Some(ddl));
+                        }
+                        // It is gone, and whatever it held with it.
+                        None => return Ok(None),
+                    }
+                }
                 if let Some(before) = before.filter(|b| b.id != d.table.id) {
                     // Renamed: it stays the same table of this run.
                     let mut same = (*d.table).clone();
                     same.id = before.id;
                     self.ids.renamed(before.id, &same.name);
                     d.table = Arc::new(same);
-                    if let DdlEffect::Table { after, .. } = &mut ddl.effect {
-                        *after = d.table.clone();
-                    }
+                    *after = d.table.clone();
                 }
                 self.learn(&d);
                 Ok(Some(ddl))
             }
-            DdlEffect::Index { table, .. } | DdlEffect::Dropped { table } => {
+            DdlEffect::Index { table, .. } | DdlEffect::Unfollowed { table, .. } => {
                 Ok(self.selection.selects(table).then_some(ddl))
             }
-            DdlEffect::Other => Ok(Some(ddl)),
+            DdlEffect::Dropped { table } => {
+                if !self.selection.selects(table) {
+                    // It may have been a partition of a table that is followed: the target knows.
+                    ddl.effect = DdlEffect::PartitionDropped { table: table.clone() };
+                }
+                Ok(Some(ddl))
+            }
+            DdlEffect::Partitions { root, .. } => Ok(self.selection.selects(root).then_some(ddl)),
+            DdlEffect::Type { used, .. } => {
+                *used = users.iter().any(|t| self.selection.selects(t));
+                Ok(Some(ddl))
+            }
+            DdlEffect::PartitionDropped { .. } | DdlEffect::Sequence { .. } | DdlEffect::Other => Ok(Some(ddl)),
+        }
+    }
+
+    /// Whether a table that could not be published at first is by now: it got its key while it was still empty, so that
+    /// nothing was missed. A moment is given for that. `None` if the table is gone.
+    async fn published_since(&mut self, oid: u32) -> Result<Option<bool>> {
+        let Some(publication) = self.publication.clone() else { return Ok(Some(true)) };
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
+                                   WHERE p.pubname = $2::text AND r.prrelid = c.oid) FROM pg_catalog.pg_class c WHERE c.oid = $1";
+        let until = tokio::time::Instant::now() + A_KEY_COMES;
+        loop {
+            let row = self.client().await?.query_opt(sql, &[&oid, &publication]).await;
+            match row.map_err(|e| wrap("looking for a new table in the publication", &e))? {
+                None => return Ok(None),
+                Some(r) if get::<bool>(&r, 0)? => return Ok(Some(true)),
+                Some(_) if tokio::time::Instant::now() >= until => return Ok(Some(false)),
+                Some(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
         }
     }
 }
@@ -291,7 +428,6 @@ impl RelationResolver for CatalogResolver {
         self.look(relation).boxed()
     }
     fn ddl<'a>(&'a mut self, json: &'a [u8]) -> BoxFuture<'a, Result<Option<Ddl>>> {
-        let told = self.told(json);
-        async move { told }.boxed()
+        self.told(json).boxed()
     }
 }

@@ -2,6 +2,109 @@
 -- must never make that fail, hence the exception blocks around all of it.
 CREATE SCHEMA IF NOT EXISTS switchyard;
 
+-- What each migration's publication is for: anchored regular expressions, schema and table side by side (Selection::regexes).
+CREATE TABLE IF NOT EXISTS switchyard.publication (
+  name text PRIMARY KEY, include_schemas text[] NOT NULL, include_tables text[] NOT NULL,
+  exclude_schemas text[] NOT NULL, exclude_tables text[] NOT NULL);
+
+CREATE OR REPLACE FUNCTION switchyard.matches(schemas text[], tables text[], nspname text, relname text) RETURNS boolean
+  LANGUAGE sql IMMUTABLE SET search_path = '' AS $f$
+  SELECT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(schemas), pg_catalog.unnest(tables)) AS p (s, t)
+                  WHERE nspname ~ p.s AND relname ~ p.t)
+$f$;
+
+-- Adds a table that a migration selects to its publication, if nothing can be missing: it is physically empty (which no
+-- snapshot can hide) and nobody else can write to it before this transaction ends. Says where it should be and is not.
+CREATE OR REPLACE FUNCTION switchyard.publish(relation oid) RETURNS jsonb LANGUAGE plpgsql
+  SET search_path = '' SET lock_timeout = '2s' AS $f$
+DECLARE
+  t record;
+  p record;
+  why text;
+  missing jsonb := '[]';
+BEGIN
+  SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind AS kind, c.relispartition AS partition,
+         c.relreplident = 'f' OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
+           AND CASE c.relreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate WHEN 'i' THEN i.indisreplident ELSE false END) AS identified
+    INTO t FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.oid = relation AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+     AND n.nspname NOT IN ('switchyard', 'information_schema') AND n.nspname !~ '^pg_'
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                        AND e.objid = c.oid AND e.objsubid = 0 AND e.deptype = 'e');
+  IF NOT FOUND THEN RETURN missing; END IF;
+  FOR p IN SELECT s.*, b.oid AS id FROM switchyard.publication s JOIN pg_catalog.pg_publication b ON b.pubname = s.name LOOP
+    CONTINUE WHEN (cardinality(p.include_schemas) > 0 AND NOT switchyard.matches(p.include_schemas, p.include_tables, t.schema, t.name))
+      OR switchyard.matches(p.exclude_schemas, p.exclude_tables, t.schema, t.name);
+    -- A partition goes with the parents that are published, selected or excluded.
+    CONTINUE WHEN EXISTS (
+      SELECT FROM (SELECT relation AS relid UNION ALL
+                   SELECT a.relid::oid FROM pg_catalog.pg_partition_ancestors(relation) a WHERE t.partition AND a.relid <> relation) a
+        JOIN pg_catalog.pg_class c ON c.oid = a.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+       WHERE EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.id AND r.prrelid = a.relid)
+          OR (a.relid <> relation AND (cardinality(p.include_schemas) = 0
+              OR switchyard.matches(p.include_schemas, p.include_tables, n.nspname, c.relname)
+              OR switchyard.matches(p.exclude_schemas, p.exclude_tables, n.nspname, c.relname))));
+    why := NULL;
+    IF NOT t.identified THEN
+      why := 'it has no primary key, and so no usable replica identity';
+    ELSE
+      BEGIN
+        EXECUTE pg_catalog.format('LOCK TABLE %I.%I IN SHARE ROW EXCLUSIVE MODE', t.schema, t.name);
+        IF (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(l.relid)) > 0
+              FROM (SELECT relation AS relid UNION SELECT x.relid::oid FROM pg_catalog.pg_partition_tree(relation) x) l) THEN
+          why := 'it held rows before it could be published';
+        ELSE
+          EXECUTE pg_catalog.format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I', p.name, t.schema, t.name);
+        END IF;
+      EXCEPTION WHEN OTHERS THEN
+        why := 'the publication could not be changed (SQLSTATE ' || sqlstate || ')';
+      END;
+    END IF;
+    IF why IS NOT NULL THEN
+      missing := missing || pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_array(p.name, why));
+    END IF;
+  END LOOP;
+  RETURN missing;
+END $f$;
+
+-- The partitions of a root, parents before children.
+CREATE OR REPLACE FUNCTION switchyard.describe_partitions(root oid) RETURNS jsonb LANGUAGE sql STABLE
+  SET search_path = '' AS $f$
+  SELECT pg_catalog.jsonb_build_object(
+    'root', pg_catalog.jsonb_build_object('schema', rn.nspname, 'name', r.relname), 'key', pg_catalog.pg_get_partkeydef(r.oid),
+    'partitions', (
+      SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+               'name', pg_catalog.jsonb_build_object('schema', n.nspname, 'name', c.relname),
+               'parent', pg_catalog.jsonb_build_object('schema', pn.nspname, 'name', p.relname),
+               'bound', pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+               'key', CASE c.relkind WHEN 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END,
+               'empty', c.relkind = 'p' OR (c.relkind = 'r' AND c.relpersistence = 'p' AND pg_catalog.pg_relation_size(c.oid) = 0))
+             ORDER BY t.level, n.nspname, c.relname), '[]')
+        FROM pg_catalog.pg_partition_tree(root) t
+        JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class p ON p.oid = t.parentrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+       WHERE t.level > 0))
+    FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace WHERE r.oid = root
+$f$;
+
+-- A type of the user, as far as rows are concerned.
+CREATE OR REPLACE FUNCTION switchyard.describe_type(type oid) RETURNS jsonb LANGUAGE sql STABLE
+  SET search_path = '' AS $f$
+  SELECT pg_catalog.jsonb_build_object(
+    'name', pg_catalog.jsonb_build_object('schema', n.nspname, 'name', t.typname),
+    'labels', (SELECT coalesce(pg_catalog.jsonb_agg(e.enumlabel ORDER BY e.enumsortorder), '[]')
+                 FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid),
+    'attributes', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod))
+                            ORDER BY a.attnum), '[]')
+                     FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+    'kind', t.typtype,
+    'tables', (SELECT coalesce(pg_catalog.jsonb_agg(DISTINCT pg_catalog.jsonb_build_object('schema', cn.nspname, 'name', c.relname)), '[]')
+                 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')
+                 JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+                WHERE a.atttypid IN (t.oid, t.typarray) AND a.attnum > 0 AND NOT a.attisdropped))
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = type
+$f$;
+
 -- A table as src/source/postgres/catalog.rs reads it (struct Told).
 CREATE OR REPLACE FUNCTION switchyard.describe_table(relation oid) RETURNS jsonb LANGUAGE sql STABLE
   SET search_path = '' AS $f$
@@ -65,29 +168,88 @@ CREATE OR REPLACE FUNCTION switchyard.on_ddl() RETURNS event_trigger LANGUAGE pl
   SET bytea_output = 'hex' SET extra_float_digits = 1 SET lc_monetary = 'C' AS $f$
 DECLARE
   c record;
+  k record;
+  base jsonb;
   doc jsonb;
+  root oid;
   statement text := CASE WHEN tg_tag LIKE '%USER MAPPING' OR tg_tag LIKE '%SERVER' THEN tg_tag ELSE pg_catalog.current_query() END;
   rewritten text := coalesce(pg_catalog.current_setting('switchyard.rewritten', true), '');
 BEGIN
-  -- One table may be reported several times by one command; the last state is all there is to say.
-  FOR c IN SELECT DISTINCT ON (k.classid, k.objid) k.* FROM pg_catalog.pg_event_trigger_ddl_commands() k
-            ORDER BY k.classid, k.objid, k.objsubid
+  -- One table may be reported several times by one command; the last state is all there is to say. What a table needs
+  -- comes before it, what belongs to it after it.
+  FOR c IN SELECT * FROM (
+             SELECT DISTINCT ON (k.classid, k.objid) k.*, r.relkind, coalesce(r.relispartition, false) AS partition
+               FROM pg_catalog.pg_event_trigger_ddl_commands() k
+               LEFT JOIN pg_catalog.pg_class r ON r.oid = k.objid AND k.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+              ORDER BY k.classid, k.objid, k.objsubid) k
+            ORDER BY CASE WHEN k.classid = 'pg_catalog.pg_type'::pg_catalog.regclass OR k.relkind = 'c' THEN 1 WHEN k.relkind = 'S' THEN 2
+              WHEN k.relkind IN ('r', 'p') THEN 3 ELSE 4 END, k.partition, k.objid
   LOOP
     CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
-    doc := pg_catalog.jsonb_build_object('tag', c.command_tag, 'statement', statement, 'object', coalesce(c.object_identity, ''));
-    IF c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND NOT c.in_extension
-       AND EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.oid = c.objid AND r.relkind IN ('r', 'p')) THEN
-      doc := doc || pg_catalog.jsonb_build_object('effect', 'table', 'table', switchyard.describe_table(c.objid),
+    base := pg_catalog.jsonb_build_object('tag', c.command_tag, 'statement', statement, 'object', coalesce(c.object_identity, ''));
+    IF c.relkind IN ('r', 'p') AND NOT c.in_extension THEN
+      doc := base || pg_catalog.jsonb_build_object('effect', 'table', 'table', switchyard.describe_table(c.objid),
+        'unpublished', switchyard.publish(c.objid),
         'rewritten', c.objid::text = ANY (pg_catalog.string_to_array(rewritten, ',')));
-    ELSIF c.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.command_tag = 'CREATE INDEX' AND NOT c.in_extension THEN
-      doc := doc || (SELECT pg_catalog.jsonb_build_object('effect', 'index', 'name', x.relname,
+      PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', doc::text);
+      IF c.relkind = 'p' OR c.partition THEN
+        root := pg_catalog.pg_partition_root(c.objid);
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || pg_catalog.jsonb_build_object('effect', 'partitions')
+          || switchyard.describe_partitions(root))::text);
+      END IF;
+      FOR k IN SELECT s.oid, sn.nspname, s.relname, a.attname, tn.nspname AS of_schema, t.relname AS of_table
+                 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+                 JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+                 JOIN pg_catalog.pg_class t ON t.oid = d.refobjid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+                WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = d.classid
+                  AND d.refobjid = c.objid AND d.deptype = 'a' AND pg_catalog.age(d.xmin) <= 0
+      LOOP
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || pg_catalog.jsonb_build_object('effect', 'sequence',
+          'name', pg_catalog.jsonb_build_object('schema', k.nspname, 'name', k.relname),
+          'definition', pg_catalog.format('ALTER SEQUENCE %I.%I OWNED BY %I.%I.%I', k.nspname, k.relname, k.of_schema, k.of_table, k.attname)))::text);
+      END LOOP;
+      -- Constraints that this transaction made (their age is zero, or less in a subtransaction), those of a partition's parent left to it.
+      FOR k IN SELECT n.contype, n.conname, pg_catalog.pg_get_constraintdef(n.oid) AS definition, t.relname, s.nspname
+                 FROM pg_catalog.pg_constraint n JOIN pg_catalog.pg_class t ON t.oid = n.conrelid JOIN pg_catalog.pg_namespace s ON s.oid = t.relnamespace
+                WHERE n.conrelid = c.objid AND n.contype IN ('p', 'u', 'x', 'c', 'f') AND n.conparentid = 0 AND n.conislocal
+                  AND pg_catalog.age(n.xmin) <= 0
+                ORDER BY n.contype <> 'p', n.conname
+      LOOP
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || CASE WHEN k.contype = 'f' THEN
+            pg_catalog.jsonb_build_object('effect', 'other', 'tag', 'FOREIGN KEY', 'object', pg_catalog.format('%I of %I.%I', k.conname, k.nspname, k.relname))
+          ELSE pg_catalog.jsonb_build_object('effect', 'index', 'name', k.conname,
+            'table', pg_catalog.jsonb_build_object('schema', k.nspname, 'name', k.relname),
+            'definition', pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', k.nspname, k.relname, k.conname, k.definition)) END)::text);
+      END LOOP;
+      CONTINUE;
+    ELSIF c.relkind IN ('i', 'I') AND c.command_tag = 'CREATE INDEX' AND NOT c.in_extension THEN
+      -- A constraint's index comes with the constraint, a partition's with its parent's.
+      CONTINUE WHEN c.partition OR EXISTS (SELECT FROM pg_catalog.pg_constraint n WHERE n.conindid = c.objid AND n.contype IN ('p', 'u', 'x'));
+      doc := base || (SELECT pg_catalog.jsonb_build_object('effect', 'index', 'name', x.relname,
                'table', pg_catalog.jsonb_build_object('schema', n.nspname, 'name', t.relname),
-               'definition', pg_catalog.pg_get_indexdef(x.oid))
+               -- Of a partitioned table's index it says ONLY, which would leave the partitions without.
+               'definition', CASE x.relkind WHEN 'I' THEN pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(x.oid), ' ON ONLY ', ' ON ')
+                             ELSE pg_catalog.pg_get_indexdef(x.oid) END)
           FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
           JOIN pg_catalog.pg_class t ON t.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
          WHERE i.indexrelid = c.objid);
+    ELSIF c.relkind = 'S' AND NOT c.in_extension THEN
+      -- An identity column's comes with it.
+      CONTINUE WHEN EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                               AND d.objid = c.objid AND d.deptype = 'i');
+      doc := base || (SELECT pg_catalog.jsonb_build_object('effect', 'sequence',
+               'name', pg_catalog.jsonb_build_object('schema', n.nspname, 'name', r.relname),
+               'definition', pg_catalog.format('CREATE SEQUENCE %I.%I AS %s INCREMENT %s MINVALUE %s MAXVALUE %s START %s CACHE %s%s',
+                 n.nspname, r.relname, pg_catalog.format_type(q.seqtypid, NULL), q.seqincrement, q.seqmin, q.seqmax, q.seqstart, q.seqcache,
+                 CASE WHEN q.seqcycle THEN ' CYCLE' ELSE '' END))
+          FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class r ON r.oid = q.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+         WHERE q.seqrelid = c.objid);
+    ELSIF NOT c.in_extension AND (c.relkind = 'c' OR c.classid = 'pg_catalog.pg_type'::pg_catalog.regclass) THEN
+      doc := base || pg_catalog.jsonb_build_object('effect', 'type', 'type', switchyard.describe_type(
+        CASE WHEN c.relkind = 'c' THEN (SELECT r.reltype FROM pg_catalog.pg_class r WHERE r.oid = c.objid) ELSE c.objid END));
     ELSE
-      doc := doc || pg_catalog.jsonb_build_object('effect', 'other');
+      doc := base || pg_catalog.jsonb_build_object('effect', 'other');
     END IF;
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', doc::text);
   END LOOP;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use super::catalog;
+use super::{catalog, ddl_objects as objects};
 use crate::change::{Ddl, DdlEffect};
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
+use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::schema::{Column, Identity, Table, TableName};
 use crate::target::DdlOutcome;
-use crate::target::sql::{ident, literal, table as quoted};
 
 /// What a comparison yields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +43,16 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
             Ok(DdlOutcome::Ignored(format!("{} {} does not concern replicated rows", ddl.tag, ddl.object)))
         }
         DdlEffect::Dropped { table } => dropped(client, ddl, table).await,
+        DdlEffect::Unfollowed { table, why } => Ok(objects::unfollowed(ddl, table, why)),
+        DdlEffect::Partitions { root, key, partitions } => {
+            objects::partitions(client, ddl, root, key, partitions, before).await
+        }
+        DdlEffect::PartitionDropped { table } => objects::partition_dropped(client, ddl, table).await,
+        DdlEffect::Type { after, used } => objects::user_type(client, ddl, after, *used).await,
+        DdlEffect::Sequence { name, definition } => objects::sequence(client, name, definition).await,
+        DdlEffect::Index { table, name, definition } if definition.starts_with("ALTER TABLE") => {
+            objects::constraint(client, ddl, table, name, definition).await
+        }
         DdlEffect::Index { table, name, definition } => index(client, ddl, table, name, definition).await,
         DdlEffect::Table { after, missing_values, rewritten } => {
             alter(client, name, ddl, before, after, missing_values, *rewritten).await
@@ -61,7 +71,7 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
     }
 }
 
-fn stop(ddl: &Ddl, why: impl std::fmt::Display, way_on: impl std::fmt::Display) -> DdlOutcome {
+pub(super) fn stop(ddl: &Ddl, why: impl std::fmt::Display, way_on: impl std::fmt::Display) -> DdlOutcome {
     DdlOutcome::Unsafe(format!(
         "the source ran: {} -- {why}. To go on: {way_on}, then start Switchyard again",
         one_line(&ddl.statement)
@@ -82,7 +92,7 @@ async fn dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOut
         Some(_) => stop(
             ddl,
             format!("it drops {table}, and rows are never thrown away on a stream's word"),
-            format!("run DROP TABLE {} on the target, or keep it and rename it there", quoted(table)),
+            format!("run DROP TABLE {} on the target, or keep it and rename it there", qualified(table)),
         ),
     })
 }
@@ -99,9 +109,11 @@ async fn index(client: &Client, ddl: &Ddl, table: &TableName, name: &str, defini
         .await
         .map_err(|e| wrap(&doing, &e))?;
     let definition = definition.trim().trim_end_matches(';');
-    let drop = format!("DROP INDEX {}.{}", ident(&table.schema), ident(name));
+    let drop = format!("DROP INDEX {}.{}", quoted(&table.schema), quoted(name));
     if let Some(r) = there {
         let (have, valid): (String, bool) = (r.get(0), r.get(1));
+        // The catalog says ONLY of a partitioned table's index.
+        let have = have.replacen(" ON ONLY ", " ON ", 1);
         return Ok(if have == definition && valid {
             DdlOutcome::Applied(format!("index {name} of {table}: already so"))
         } else if have == definition {
@@ -125,7 +137,7 @@ async fn index(client: &Client, ddl: &Ddl, table: &TableName, name: &str, defini
 }
 
 /// A statement that the target refused: try again later, or a person's business.
-fn refused(ddl: &Ddl, statement: &str, e: Error) -> Result<DdlOutcome> {
+pub(super) fn refused(ddl: &Ddl, statement: &str, e: Error) -> Result<DdlOutcome> {
     if e.is_retry() {
         return Err(e);
     }
@@ -166,7 +178,10 @@ async fn alter(
                 format!("it changes {t}, which the target does not have: it was renamed or moved at the source"),
                 "rename the table back at the source, or finish this migration and begin a new one",
             )),
+            // It is made with what divides it, which the next message says.
+            None if after.partitioned => Ok(DdlOutcome::Applied(format!("{t} is divided into partitions"))),
             None => {
+                objects::ensure_schema(client, &t.schema).await?;
                 let sql = create_statement(after);
                 match client.batch_execute(&sql).await {
                     Ok(()) => Ok(DdlOutcome::Applied(format!("created table {t}"))),
@@ -181,7 +196,7 @@ async fn alter(
         };
     };
     let has_rows = if rewritten {
-        let sql = format!("SELECT EXISTS (SELECT FROM {})", quoted(t));
+        let sql = format!("SELECT EXISTS (SELECT FROM {})", qualified(t));
         client.query_one(&sql, &[]).await.map_err(|e| wrap(format!("looking into {t}"), &e))?.get(0)
     } else {
         false
@@ -232,7 +247,7 @@ fn as_target_has_it(after: &Table, have: &Table) -> Result<Table, Stop> {
     if lacking && !extra.is_empty() {
         return Err(format!(
             "columns were added or renamed while Switchyard did not run, and the target has the columns {} that the source has not",
-            crate::target::sql::ident_list(extra)
+            crate::pgwire::quote::list(extra)
         ));
     }
     for c in &mut before.columns {
@@ -257,7 +272,7 @@ async fn note_identities(client: &Client, name: &str, after: &Table, before: Opt
             [&name, &after.name.schema, &after.name.name, &c.name];
         let sql = if c.identity == Some(Identity::Always) {
             let undo =
-                format!("ALTER TABLE {} ALTER COLUMN {} SET GENERATED ALWAYS", quoted(&after.name), ident(&c.name));
+                format!("ALTER TABLE {} ALTER COLUMN {} SET GENERATED ALWAYS", qualified(&after.name), quoted(&c.name));
             format!(
                 "INSERT INTO switchyard.restore (name, kind, table_schema, table_name, object, statement)
                  VALUES ($1, 'identity', $2, $3, $4, {}) ON CONFLICT DO NOTHING",
@@ -272,12 +287,12 @@ async fn note_identities(client: &Client, name: &str, after: &Table, before: Opt
 }
 
 /// An empty table with its columns; keys and indexes come with statements of their own.
-fn create_statement(t: &Table) -> String {
+pub(super) fn create_statement(t: &Table) -> String {
     let mut columns: Vec<(i32, String)> = t.columns.iter().map(|c| (c.number, definition(c, true))).collect();
     columns.extend(t.generated.iter().map(|c| (c.number, generated(c))));
     columns.sort();
     let columns: Vec<String> = columns.into_iter().map(|c| c.1).collect();
-    format!("CREATE TABLE {} ({})", quoted(&t.name), columns.join(", "))
+    format!("CREATE TABLE {} ({})", qualified(&t.name), columns.join(", "))
 }
 
 fn typed(c: &Column) -> String {
@@ -286,7 +301,7 @@ fn typed(c: &Column) -> String {
 }
 
 fn definition(c: &Column, with_default: bool) -> String {
-    let mut sql = format!("{} {}", ident(&c.name), typed(c));
+    let mut sql = format!("{} {}", quoted(&c.name), typed(c));
     match (&c.identity, &c.default) {
         (Some(_), _) => sql.push_str(" GENERATED BY DEFAULT AS IDENTITY"),
         (None, Some(d)) if with_default => sql.push_str(&format!(" DEFAULT {d}")),
@@ -299,7 +314,7 @@ fn definition(c: &Column, with_default: bool) -> String {
 }
 
 fn generated(c: &Column) -> String {
-    format!("{} {} GENERATED ALWAYS AS ({}) STORED", ident(&c.name), typed(c), c.default.as_deref().unwrap_or("NULL"))
+    format!("{} {} GENERATED ALWAYS AS ({}) STORED", quoted(&c.name), typed(c), c.default.as_deref().unwrap_or("NULL"))
 }
 
 /// What brings the target's table `have` from `before` to `after`. Pure. `rewritten` says that rows which the target
@@ -313,7 +328,7 @@ pub fn plan(
     rewritten: bool,
 ) -> Result<Steps, Stop> {
     let mut steps = Steps::default();
-    let t = quoted(&after.name);
+    let t = qualified(&after.name);
     let Some(before) = before else {
         let lacking: Vec<&str> =
             after.columns.iter().map(|c| c.name.as_str()).filter(|c| have.column(c).is_none()).collect();
@@ -335,7 +350,7 @@ pub fn plan(
         match now.iter().position(|c| c.name == o.name) {
             Some(i) => {
                 now.remove(i);
-                steps.run.push(format!("ALTER TABLE {t} DROP COLUMN {}", ident(&o.name)));
+                steps.run.push(format!("ALTER TABLE {t} DROP COLUMN {}", quoted(&o.name)));
             }
             None => steps.had.push(format!("column {} is gone", o.name)),
         }
@@ -347,7 +362,7 @@ pub fn plan(
             let to = now.iter().any(|c| c.name == n.name);
             match (from, to) {
                 (Some(i), false) => {
-                    steps.run.push(format!("ALTER TABLE {t} RENAME COLUMN {} TO {}", ident(&o.name), ident(&n.name)));
+                    steps.run.push(format!("ALTER TABLE {t} RENAME COLUMN {} TO {}", quoted(&o.name), quoted(&n.name)));
                     now[i].name = n.name.clone();
                 }
                 (None, true) => steps.had.push(format!("column {} is called {}", o.name, n.name)),
@@ -359,7 +374,7 @@ pub fn plan(
                 }
             }
         }
-        let alter = format!("ALTER TABLE {t} ALTER COLUMN {}", ident(&n.name));
+        let alter = format!("ALTER TABLE {t} ALTER COLUMN {}", quoted(&n.name));
         let there = now.iter().find(|c| c.name == n.name).cloned();
         let Some(there) = there else { return Err(format!("the target lacks the column {}", n.name)) };
         if *was_generated && !is_generated {
@@ -442,8 +457,8 @@ pub fn plan(
                 first.default = Some(format!("{}::{}", literal(text).trim_start(), n.type_name));
                 steps.run.push(format!("ALTER TABLE {t} ADD COLUMN {}", definition(&first, true)));
                 steps.run.push(match &n.default {
-                    Some(d) => format!("ALTER TABLE {t} ALTER COLUMN {} SET DEFAULT {d}", ident(&n.name)),
-                    None => format!("ALTER TABLE {t} ALTER COLUMN {} DROP DEFAULT", ident(&n.name)),
+                    Some(d) => format!("ALTER TABLE {t} ALTER COLUMN {} SET DEFAULT {d}", quoted(&n.name)),
+                    None => format!("ALTER TABLE {t} ALTER COLUMN {} DROP DEFAULT", quoted(&n.name)),
                 });
             }
             None => steps.run.push(format!("ALTER TABLE {t} ADD COLUMN {}", definition(n, true))),
@@ -457,7 +472,7 @@ pub fn plan(
 }
 
 /// Whether the statement holds the word.
-fn mentions(statement: &str, word: &str) -> bool {
+pub(super) fn mentions(statement: &str, word: &str) -> bool {
     statement.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.eq_ignore_ascii_case(word))
 }
 

@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod check;
 pub mod create;
 pub mod ddl;
+mod ddl_objects;
 pub mod load;
 pub mod quiesce;
 pub mod statements;
@@ -106,6 +107,9 @@ impl Target for PostgresTarget {
     }
     async fn take_over(&self) -> Result<Checkpoint> {
         let mut client = self.control().await?;
+        // Before, because one that stands still in the middle of a batch holds the checkpoint's row; after, because one
+        // that is alive may have come back meanwhile.
+        bookkeeping::end_predecessors(&client, &self.name).await?;
         let checkpoint = bookkeeping::take_over(&mut client, &self.name).await?;
         bookkeeping::end_predecessors(&client, &self.name).await?;
         Ok(checkpoint)
@@ -163,7 +167,7 @@ impl Target for PostgresTarget {
     async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>> {
         let client = control::connect(&self.info, "target").await?;
         let replica = quiesce::replication_role_allowed(&client).await?;
-        Ok(Box::new(apply::PgApplier::new(client, &self.name, epoch, replica).await?))
+        Ok(Box::new(apply::PgApplier::new(client, &self.name, epoch, replica).await?.beside(&self.info)))
     }
     async fn analyze(&self, tables: &[TableName]) -> Result<()> {
         bookkeeping::analyze(&*self.control().await?, tables).await
