@@ -69,13 +69,3 @@ fn given_partitions_and_children_when_carried_then_every_leaf_is_equal() {
 fn given_partitions_and_plain_roles_when_carried_then_every_leaf_is_equal() {
     carry(Roles::Plain, &cases());
 }
-
-#[test]
-fn given_a_leaf_that_is_truncated_when_followed_then_the_target_is_not_left_with_its_rows() {
-    let case = Case::new("TRUNCATE of a leaf")
-        .before("create table tl (id int primary key, v int) partition by range (id); create table tl1 partition of tl for values from (0) to (10); create table tl2 partition of tl default;
-                 insert into tl select n, n from generate_series(1, 20) n")
-        .change("truncate tl1")
-        .change("insert into tl values (1, 1)");
-    carry(Roles::Superuser, &[case]);
-}

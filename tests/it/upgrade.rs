@@ -15,9 +15,9 @@ fn server(install: &PgInstall) -> PgServer {
 }
 
 /// What every version since 14 knows.
-fn cases() -> Vec<Case> {
-    vec![
-        Case::new("types and constraints")
+/// `views`: views come along, which the catalog's script does not bring.
+fn cases(views: bool) -> Vec<Case> {
+    let case = Case::new("types and constraints")
             .before("create extension hstore; create extension citext; create type mood as enum ('sad', 'ok'); create domain posint as int check (value > 0); create type pair as (a int, b text);
                      create table customers (id bigint generated always as identity primary key, email citext unique, mood mood, tags text[], attrs hstore, doc jsonb, balance numeric(20, 5), born date, p pair, r int4multirange, big text);
                      create table orders (id uuid primary key default gen_random_uuid(), customer bigint not null references customers on delete cascade, n posint, placed timestamptz not null, total float8, sum numeric generated always as (n * 2) stored) ;
@@ -30,13 +30,12 @@ fn cases() -> Vec<Case> {
                      create table nokey (a int, x xml, i interval); alter table nokey replica identity full; insert into nokey values (1, '<a/>', '-1 day'), (1, '<a/>', '-1 day')")
             .change("update customers set mood = 'sad', balance = 'NaN' where id % 3 = 0; delete from customers where id % 10 = 0; insert into customers (email) values ('new@x')")
             .change("update events set at = at + interval '4 months' where id % 50 = 0; delete from nokey where ctid = (select min(ctid) from nokey); update orders set n = n + 1, total = 'Infinity' where n % 100 = 0")
-            .same("select count(*) from busy")
-            .same("select count(*) from pg_indexes where schemaname = 'public'"),
-    ]
+            .same("select count(*) from pg_indexes where schemaname = 'public'");
+    vec![if views { case.same("select count(*) from busy") } else { case }]
 }
 
 /// Moves a database from one version to another and compares everything.
-fn moves(from: &PgInstall, to: &PgInstall) {
+fn moves(from: &PgInstall, to: &PgInstall, views: bool) {
     eprintln!("moving from PostgreSQL {} to {}", from.version, to.version);
     let (source, target) = (server(from), server(to));
     let name = fresh_name("upgrade");
@@ -44,7 +43,7 @@ fn moves(from: &PgInstall, to: &PgInstall) {
     target.psql(&format!("create database {name}")).unwrap();
     let db = Database { source: source.url(&name), target: target.url(&name), name };
     let mut sql = db.on_source();
-    let cases = cases();
+    let cases = cases(views);
     Case::run_before(&cases, &mut sql);
     let mut daemon = Daemon::spawn(&db.config());
     daemon.ready();
@@ -61,6 +60,12 @@ fn moves(from: &PgInstall, to: &PgInstall) {
     finish(&db.config());
 }
 
+/// The major version of the newest `pg_dump` outside of chroots; 0 if there is none.
+fn newest_pg_dump() -> u32 {
+    let folders = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    folders.filter_map(|e| e.file_name().to_str()?.parse().ok()).max().unwrap_or(0)
+}
+
 /// Every version that is here, and all pairs of neighbours and of the oldest and the newest, up and down.
 #[test]
 fn soak_upgrade_given_all_versions_when_moved_between_them_then_every_row_is_equal() {
@@ -68,21 +73,19 @@ fn soak_upgrade_given_all_versions_when_moved_between_them_then_every_row_is_equ
     assert!(all.len() > 1, "one version is not enough: run `make servers` as root");
     let (oldest, newest) = (&all[0], &all[all.len() - 1]);
     for to in &all[1..] {
-        moves(oldest, to);
+        moves(oldest, to, true);
     }
-    // Down again: every pg_dump on this machine is too old for this source, so the catalog's script is used.
-    moves(newest, oldest);
-    moves(newest, newest);
+    // Down again: where every pg_dump of this machine is too old for the source, the catalog's script is used.
+    let views = newest_pg_dump() >= newest.version_major;
+    moves(newest, oldest, views);
+    moves(newest, newest, views);
 }
 
 #[test]
 fn soak_upgrade_given_a_view_and_a_source_that_no_pg_dump_can_read_when_checked_then_it_is_said_what_stays_behind() {
     let all = sandbox::all_postgres();
     let newest = &all[all.len() - 1];
-    let dumps = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|d| d.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).max());
-    let newest_dump: Option<u32> = dumps.ok().flatten();
-    if newest_dump.is_some_and(|v| v >= newest.version_major) {
+    if newest_pg_dump() >= newest.version_major {
         // This machine has the newest pg_dump itself; nothing stays behind.
         return;
     }

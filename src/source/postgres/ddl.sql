@@ -178,12 +178,12 @@ BEGIN
   -- One table may be reported several times by one command; the last state is all there is to say. What a table needs
   -- comes before it, what belongs to it after it.
   FOR c IN SELECT * FROM (
-             SELECT DISTINCT ON (e.classid, e.objid) e.*, r.relkind, coalesce(r.relispartition, false) AS partition
-               FROM pg_catalog.pg_event_trigger_ddl_commands() e
-               LEFT JOIN pg_catalog.pg_class r ON r.oid = e.objid AND e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-              ORDER BY e.classid, e.objid, e.objsubid) e
-            ORDER BY CASE WHEN e.classid = 'pg_catalog.pg_type'::pg_catalog.regclass OR e.relkind = 'c' THEN 1 WHEN e.relkind = 'S' THEN 2
-              WHEN e.relkind IN ('r', 'p') THEN 3 ELSE 4 END, e.partition, e.objid
+             SELECT DISTINCT ON (cmd.classid, cmd.objid) cmd.*, r.relkind, coalesce(r.relispartition, false) AS partition
+               FROM pg_catalog.pg_event_trigger_ddl_commands() cmd
+               LEFT JOIN pg_catalog.pg_class r ON r.oid = cmd.objid AND cmd.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+              ORDER BY cmd.classid, cmd.objid, cmd.objsubid) cmd
+            ORDER BY CASE WHEN cmd.classid = 'pg_catalog.pg_type'::pg_catalog.regclass OR cmd.relkind = 'c' THEN 1 WHEN cmd.relkind = 'S' THEN 2
+              WHEN cmd.relkind IN ('r', 'p') THEN 3 ELSE 4 END, cmd.partition, cmd.objid
   LOOP
     CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
     base := pg_catalog.jsonb_build_object('tag', c.command_tag, 'statement', statement, 'object', coalesce(c.object_identity, ''));

@@ -172,6 +172,12 @@ async fn alter(
     }
     let Some(have) = catalog::table(client, t).await? else {
         return match before {
+            // A stream that has seen no row of a table does not know it by the name it had.
+            None if ddl.tag == "ALTER TABLE" => Ok(stop(
+                ddl,
+                format!("it changes {t}, which the target does not have: it was renamed or moved at the source"),
+                "rename the table back at the source, or finish this migration and begin a new one",
+            )),
             // It is made with what divides it, which the next message says.
             None if after.partitioned => Ok(DdlOutcome::Applied(format!("{t} is divided into partitions"))),
             None => {
