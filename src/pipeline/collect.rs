@@ -319,6 +319,7 @@ impl Collector {
                 Some(table.clone())
             }
             DdlEffect::Partitions { root, .. } => Some(root.clone()),
+            DdlEffect::Undone { table, .. } => table.clone(),
             DdlEffect::PartitionDropped { .. }
             | DdlEffect::Type { .. }
             | DdlEffect::Sequence { .. }

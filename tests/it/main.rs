@@ -5,6 +5,7 @@ mod cli;
 mod cli_life;
 mod config;
 mod copy_wire;
+mod ddl_stream;
 mod demo;
 mod http;
 mod layering;

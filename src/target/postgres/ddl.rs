@@ -49,6 +49,7 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
         }
         DdlEffect::PartitionDropped { table } => objects::partition_dropped(client, ddl, table).await,
         DdlEffect::Type { after, used } => objects::user_type(client, ddl, after, *used).await,
+        DdlEffect::Undone { table, name } => objects::undone(client, ddl, table.as_ref(), name).await,
         DdlEffect::Sequence { name, definition } => objects::sequence(client, name, definition).await,
         DdlEffect::Index { table, name, definition } if definition.starts_with("ALTER TABLE") => {
             objects::constraint(client, ddl, table, name, definition).await
@@ -87,14 +88,22 @@ fn one_line(statement: &str) -> String {
 }
 
 async fn dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOutcome> {
-    Ok(match catalog::table(client, table).await? {
-        None => DdlOutcome::Applied(format!("table {table} is not on the target (any more): already so")),
-        Some(_) => stop(
+    if catalog::table(client, table).await?.is_none() {
+        return Ok(DdlOutcome::Applied(format!("table {table} is not on the target (any more): already so")));
+    }
+    let (doing, drop) = (format!("dropping {table} on the target"), format!("DROP TABLE {}", quoted(table)));
+    let look = format!("SELECT EXISTS (SELECT FROM {})", quoted(table));
+    if client.query_one(&look, &[]).await.map_err(|e| wrap(&doing, &e))?.get(0) {
+        return Ok(stop(
             ddl,
             format!("it drops {table}, and rows are never thrown away on a stream's word"),
-            format!("run DROP TABLE {} on the target, or keep it and rename it there", quoted(table)),
-        ),
-    })
+            format!("run {drop} on the target, or keep it and rename it there"),
+        ));
+    }
+    match client.batch_execute(&drop).await {
+        Ok(()) => Ok(DdlOutcome::Applied(format!("{drop} (it was empty)"))),
+        Err(e) => refused(ddl, &drop, wrap(doing, &e)),
+    }
 }
 
 async fn index(client: &Client, ddl: &Ddl, table: &TableName, name: &str, definition: &str) -> Result<DdlOutcome> {

@@ -170,6 +170,43 @@ pub(super) async fn constraint(
     }
 }
 
+/// A constraint or an index that the source has no more: kept, it could refuse rows that the source has.
+pub(super) async fn undone(client: &Client, ddl: &Ddl, table: Option<&TableName>, name: &TableName) -> Result<DdlOutcome> {
+    let doing = format!("dropping {name} on the target");
+    let n = ident(&name.name);
+    let (sql, there) = match table {
+        Some(t) => (
+            format!("ALTER TABLE {} DROP CONSTRAINT {n}", quoted(t)),
+            client
+                .query_opt(
+                    "SELECT FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = $1 AND c.relname = $2 AND k.conname = $3",
+                    &[&t.schema, &t.name, &name.name],
+                )
+                .await,
+        ),
+        // A constraint's index goes with the constraint.
+        None => (
+            format!("DROP INDEX {}.{n}", ident(&name.schema)),
+            client
+                .query_opt(
+                    "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('i', 'I') AND NOT c.relispartition \
+                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = c.oid)",
+                    &[&name.schema, &name.name],
+                )
+                .await,
+        ),
+    };
+    if there.map_err(|e| wrap(&doing, &e))?.is_none() {
+        return Ok(DdlOutcome::Applied(format!("{name} is not on the target (any more): already so")));
+    }
+    match client.batch_execute(&sql).await {
+        Ok(()) => Ok(DdlOutcome::Applied(sql)),
+        Err(e) => refused(ddl, &sql, wrap(&doing, &e)),
+    }
+}
+
 /// A sequence that a default may refer to. One that cannot be made is missed, if at all, by the table that needs it.
 pub(super) async fn sequence(client: &Client, name: &TableName, definition: &str) -> Result<DdlOutcome> {
     let doing = || format!("making sequence {name} on the target");
