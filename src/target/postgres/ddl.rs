@@ -87,7 +87,7 @@ fn one_line(statement: &str) -> String {
     text
 }
 
-async fn dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOutcome> {
+pub(super) async fn dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOutcome> {
     if catalog::table(client, table).await?.is_none() {
         return Ok(DdlOutcome::Applied(format!("table {table} is not on the target (any more): already so")));
     }
@@ -215,9 +215,13 @@ async fn alter(
     let before = assumed.as_ref().or(before);
     let steps = match plan(&ddl.statement, before, after, &have, missing, rewritten && has_rows) {
         Ok(s) => s,
+        Err(_) if objects::acknowledged(client, name, ddl, t).await? => {
+            return Ok(DdlOutcome::Applied(format!("{t}: was done by hand")));
+        }
         Err(why) => {
             let way = format!(
-                "bring the table and its rows on the target to what the source has now (or leave {t} out with tables.exclude and copy it anew)"
+                "bring the table and its rows on the target to what the source has now, and say so there: {} (or leave {t} out with tables.exclude)",
+                objects::acknowledgement(name, ddl, t)
             );
             return Ok(stop(ddl, why, way));
         }

@@ -36,6 +36,30 @@ pub(super) fn unfollowed(ddl: &Ddl, table: &TableName, why: &str) -> DdlOutcome 
     )
 }
 
+/// Names one schema change. The same statement said again later is the same one, so its note is used up.
+fn fingerprint(ddl: &Ddl) -> String {
+    format!("{:08x}", crc32fast::hash(ddl.statement.as_bytes()))
+}
+
+/// What an operator runs on the target to say that a change, of which the definitions do not tell whether it was
+/// repeated, was repeated by hand.
+pub(super) fn acknowledgement(name: &str, ddl: &Ddl, table: &TableName) -> String {
+    format!(
+        "INSERT INTO switchyard.restore (name, kind, table_schema, table_name, object, statement) VALUES ({}, 'schema change', {}, {}, {}, '')",
+        literal(name),
+        literal(&table.schema),
+        literal(&table.name),
+        literal(&fingerprint(ddl))
+    )
+}
+
+/// Whether the operator said so. Takes the note away with the transaction.
+pub(super) async fn acknowledged(client: &Client, name: &str, ddl: &Ddl, table: &TableName) -> Result<bool> {
+    let sql = "DELETE FROM switchyard.restore WHERE name = $1 AND kind = 'schema change' AND table_schema = $2 AND table_name = $3 AND object = $4";
+    let n = client.execute(sql, &[&name, &table.schema, &table.name, &fingerprint(ddl)]).await;
+    Ok(n.map_err(|e| wrap("looking for an operator's note on the target", &e))? > 0)
+}
+
 /// A dropped table that no pattern names.
 pub(super) async fn partition_dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOutcome> {
     let sql = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -43,11 +67,7 @@ pub(super) async fn partition_dropped(client: &Client, ddl: &Ddl, table: &TableN
     let there = client.query_opt(sql, &[&table.schema, &table.name]).await;
     Ok(match there.map_err(|e| wrap(format!("looking for {table} on the target"), &e))? {
         None => DdlOutcome::Applied(format!("{table} is no partition on the target (any more): already so")),
-        Some(_) => stop(
-            ddl,
-            format!("it drops the partition {table}, and rows are never thrown away on a stream's word"),
-            format!("run DROP TABLE {} on the target", quoted(table)),
-        ),
+        Some(_) => super::ddl::dropped(client, ddl, table).await?,
     })
 }
 
