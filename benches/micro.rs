@@ -186,9 +186,13 @@ fn main() {
     measure("batch: updates, 1 000 keys", "changes", ITEMS, updates(1000), |c| compact(&compiled, c));
     measure("batch: inserts", "changes", ITEMS, || changes(Op::Insert, ITEMS), |c| compact(&compiled, c));
     measure("batch: deletes", "changes", ITEMS, || changes(Op::Delete, ITEMS), |c| compact(&compiled, c));
-    measure("parameters: sorted arrays of a batch", "rows", ITEMS, || compact(&compiled, changes(Op::Update, ITEMS)), |b| {
-        (arrays(&table, &b), b)
-    });
+    measure(
+        "parameters: sorted arrays of a batch",
+        "rows",
+        ITEMS,
+        || compact(&compiled, changes(Op::Update, ITEMS)),
+        |b| (arrays(&table, &b), b),
+    );
 
     let plain: Vec<Row> = (0..ITEMS).map(account).collect();
     let special: Vec<Row> = (0..ITEMS).map(escaped).collect();

@@ -41,7 +41,8 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL, \
          'proto_version', '1', 'publication_names', '{publication}', 'messages', 'true')"
     );
-    let (mut server_alone, mut ours) = (Series::new("the server alone (peek)"), Series::new("Switchyard, events dropped"));
+    let (mut server_alone, mut ours) =
+        (Series::new("the server alone (peek)"), Series::new("Switchyard, events dropped"));
     let mut changes = 0;
     for round in 0..=args.rounds {
         settle(&[&server])?;
@@ -53,7 +54,9 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         let begun = Instant::now();
         changes = runtime.block_on(tail(source.as_ref(), &identity, from.clone()))?;
         let captured = begun.elapsed().as_secs_f64();
-        say(&format!("capture, round {round}: {changes} changes, server alone {alone:.2} s, Switchyard {captured:.2} s"));
+        say(&format!(
+            "capture, round {round}: {changes} changes, server alone {alone:.2} s, Switchyard {captured:.2} s"
+        ));
         if round > 0 {
             server_alone.values.push(changes as f64 / alone);
             ours.values.push(changes as f64 / captured);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use switchyard::sandbox::PgServer;
 
+use super::Args;
 use super::daemon::Migration;
 use super::report::{Series, Table, cells, ratio};
 use super::rig::{DATABASE, Rig, Sql, copy_schema, pipe, psql, run as run_program, say, settle};
-use super::Args;
 
 const PATIENCE: Duration = Duration::from_secs(1800);
 const TABLES: [&str; 4] = ["pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers"];
@@ -42,8 +42,13 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         if Command::new("pgcopydb").arg("--version").output().is_err() {
             bail!("pgcopydb is not installed: run `scripts/servers.sh bench`, or leave the peers out with --alone");
         }
-        contenders =
-            vec![Contender::Pgcopydb, Contender::PgcopydbSplit, Contender::Text, Contender::Binary, Contender::Switchyard];
+        contenders = vec![
+            Contender::Pgcopydb,
+            Contender::PgcopydbSplit,
+            Contender::Text,
+            Contender::Binary,
+            Contender::Switchyard,
+        ];
     }
     let source = rig.source(args.scale)?;
     let target = rig.server()?;
@@ -138,16 +143,13 @@ fn by_hand(source: &PgServer, target: &PgServer, database: &str, format: &str) -
 fn switchyard(rig: &Rig, source: &PgServer, target: &PgServer, database: &str) -> Result<(Duration, Duration)> {
     let migration = Migration::new(&rig.folder, database, &source.url(DATABASE), &target.url(database))?;
     let mut daemon = migration.start()?;
-    let copied = daemon.wait_until("past its copy", PATIENCE, |s| {
-        s["phase"] == "tailing" || s["phase"] == "ready"
-    })?;
+    let copied = daemon.wait_until("past its copy", PATIENCE, |s| s["phase"] == "tailing" || s["phase"] == "ready")?;
     let done = daemon.wait_until("consistent", PATIENCE, |s| {
         (s["phase"] == "tailing" || s["phase"] == "ready") && s["stream"]["consistent"] == true
     })?;
     let sql = Sql::connect(target, database)?;
-    let keys = sql.text(
-        "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace",
-    )?;
+    let keys =
+        sql.text("SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND connamespace = 'public'::regnamespace")?;
     ensure!(keys == "3", "the copy is said to be done with {keys} of 3 primary keys");
     drop(sql);
     let took = (done - daemon.begun, copied - daemon.begun);

@@ -49,11 +49,8 @@ impl Migration {
         command.args(["--no-progress"]).stdout(log.try_clone()?).stderr(log);
         let begun = Instant::now();
         let child = command.spawn().context("starting switchyard")?;
-        let agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(5)))
-            .proxy(None)
-            .build()
-            .into();
+        let agent =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).proxy(None).build().into();
         Ok(Daemon {
             child,
             begun,
@@ -102,7 +99,10 @@ impl Daemon {
             self.alive(what)?;
             if now > deadline {
                 let phase = status.map_or("unknown".into(), |s| s["phase"].to_string());
-                bail!("switchyard is not {what} after {patience:?}; its phase is {phase}; its log:\n{}", self.log_tail());
+                bail!(
+                    "switchyard is not {what} after {patience:?}; its phase is {phase}; its log:\n{}",
+                    self.log_tail()
+                );
             }
             sleep(POLL);
         }
@@ -116,7 +116,9 @@ impl Daemon {
     /// Fails if the process has ended.
     pub fn alive(&mut self, what: &str) -> Result<()> {
         match self.child.try_wait()? {
-            Some(status) => bail!("switchyard ended with {status} instead of being {what}; its log:\n{}", self.log_tail()),
+            Some(status) => {
+                bail!("switchyard ended with {status} instead of being {what}; its log:\n{}", self.log_tail())
+            }
             None => Ok(()),
         }
     }

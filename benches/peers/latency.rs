@@ -51,7 +51,8 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         "latency: commit at the source to visible at the target, {} transactions/s for {} s, {PROBES} probes/s, {} rounds, milliseconds",
         args.rate, args.seconds, args.rounds
     );
-    let head = ["", "p50, median", "min–max", "p95, median", "min–max", "p99, median", "min–max", "max, median", "min–max"];
+    let head =
+        ["", "p50, median", "min–max", "p95, median", "min–max", "p99, median", "min–max", "max, median", "min–max"];
     let mut table = Table::new(title, &head);
     for (carrier, figures) in carriers.iter().zip(&figures) {
         let cells: Vec<String> = figures.iter().map(|f| cells(f)).collect();

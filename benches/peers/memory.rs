@@ -61,10 +61,8 @@ fn once(rig: &Rig, args: &Args) -> Result<Vec<(String, u64)>> {
     figures.push((what, daemon.peak_memory()?));
     daemon.stop()?;
     let target_sql = Sql::connect(&target, DATABASE)?;
-    let insert = format!(
-        "INSERT INTO bench_big SELECT i, i, 'row number ' || i FROM generate_series(1, {}) i",
-        args.rows
-    );
+    let insert =
+        format!("INSERT INTO bench_big SELECT i, i, 'row number ' || i FROM generate_series(1, {}) i", args.rows);
     let rows = args.rows;
     let mut probe = 0;
     // A process of its own each: the peak is the process's, not the work's.

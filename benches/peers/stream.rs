@@ -47,13 +47,18 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         pair.compare()?;
         pair.vacuum()?;
     }
-    let title = format!(
-        "stream: {} transactions, {changes:.0} row changes, {} warm rounds",
-        args.transactions, args.rounds
-    );
+    let title =
+        format!("stream: {} transactions, {changes:.0} row changes, {} warm rounds", args.transactions, args.rounds);
     let mut table = Table::new(
         title,
-        &["", "seconds, median", "min–max", "row changes/s, median", "min–max", "Switchyard is faster by, median (min–max)"],
+        &[
+            "",
+            "seconds, median",
+            "min–max",
+            "row changes/s, median",
+            "min–max",
+            "Switchyard is faster by, median (min–max)",
+        ],
     );
     for (from, all) in [("from the start", &from_start), ("from the stream's start", &from_stream)] {
         let ours = &all[all.len() - 1].values;

@@ -88,7 +88,9 @@ fn given_a_running_demo_when_it_is_interrupted_then_it_takes_everything_with_it(
         } else {
             // Templates of data directories stay for the next server; servers do not.
             let inner = std::fs::read_dir(folder.path()).unwrap().flatten();
-            left.extend(inner.map(|f| f.file_name().to_string_lossy().into_owned()).filter(|f| f.starts_with("server-")));
+            left.extend(
+                inner.map(|f| f.file_name().to_string_lossy().into_owned()).filter(|f| f.starts_with("server-")),
+            );
         }
     }
     assert_eq!(left, Vec::<String>::new());

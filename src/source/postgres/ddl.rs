@@ -119,15 +119,36 @@ enum Effect {
         #[serde(default)]
         unpublished: Vec<(String, String)>,
     },
-    Partitions { root: TableName, key: String, partitions: Vec<Partition> },
-    Type { r#type: ToldType },
-    Sequence { name: TableName, definition: String },
-    Index { table: TableName, name: String, definition: String },
-    Dropped { table: TableName },
+    Partitions {
+        root: TableName,
+        key: String,
+        partitions: Vec<Partition>,
+    },
+    Type {
+        r#type: ToldType,
+    },
+    Sequence {
+        name: TableName,
+        definition: String,
+    },
+    Index {
+        table: TableName,
+        name: String,
+        definition: String,
+    },
+    Dropped {
+        table: TableName,
+    },
     /// A constraint has a table, an index a schema.
-    Undone { table: Option<TableName>, schema: Option<String>, name: String },
+    Undone {
+        table: Option<TableName>,
+        schema: Option<String>,
+        name: String,
+    },
     Other,
-    Unknown { error: String },
+    Unknown {
+        error: String,
+    },
 }
 
 #[derive(Debug, Deserialize)]

@@ -181,6 +181,14 @@ async fn alter(
     }
     let Some(have) = catalog::table(client, t).await? else {
         return match before {
+            // Not seen before, and not made by this statement: most likely it had another name.
+            None if ddl.tag == "ALTER TABLE" => Ok(stop(
+                ddl,
+                format!(
+                    "{t} does not exist on the target, and this statement does not make it; it may have had another name there"
+                ),
+                "rename the table back at the source, or finish this migration and begin a new one; a table that is not needed can be left out with tables.exclude",
+            )),
             // It is made with what divides it, which the next message says.
             None if after.partitioned => Ok(DdlOutcome::Applied(format!("{t} is divided into partitions"))),
             None => {

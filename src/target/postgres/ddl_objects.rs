@@ -100,16 +100,17 @@ pub(super) async fn partitions(
             )));
         }
         let Some(t) = root_table else {
-            return Ok(stop(ddl, format!("{root} does not exist on the target"), "create it there as the source has it"));
+            return Ok(stop(
+                ddl,
+                format!("{root} does not exist on the target"),
+                "create it there as the source has it",
+            ));
         };
         ensure_schema(client, &root.schema).await?;
         run.push(format!("{} PARTITION BY {key}", super::ddl::create_statement(t)));
     }
-    let extra: Vec<String> = have
-        .iter()
-        .filter(|h| *h != root && !want.iter().any(|w| w.name == **h))
-        .map(ToString::to_string)
-        .collect();
+    let extra: Vec<String> =
+        have.iter().filter(|h| *h != root && !want.iter().any(|w| w.name == **h)).map(ToString::to_string).collect();
     if !extra.is_empty() && mentions(&ddl.statement, "detach") {
         return Ok(stop(
             ddl,
@@ -180,7 +181,11 @@ pub(super) async fn constraint(
             stop(
                 ddl,
                 format!("the target has another constraint {name} on {table}"),
-                format!("run ALTER TABLE {} DROP CONSTRAINT {}; {definition} on the target", quoted(table), ident(name)),
+                format!(
+                    "run ALTER TABLE {} DROP CONSTRAINT {}; {definition} on the target",
+                    quoted(table),
+                    ident(name)
+                ),
             )
         });
     }
@@ -191,7 +196,12 @@ pub(super) async fn constraint(
 }
 
 /// A constraint or an index that the source has no more: kept, it could refuse rows that the source has.
-pub(super) async fn undone(client: &Client, ddl: &Ddl, table: Option<&TableName>, name: &TableName) -> Result<DdlOutcome> {
+pub(super) async fn undone(
+    client: &Client,
+    ddl: &Ddl,
+    table: Option<&TableName>,
+    name: &TableName,
+) -> Result<DdlOutcome> {
     let doing = format!("dropping {name} on the target");
     let n = ident(&name.name);
     let (sql, there) = match table {

@@ -166,7 +166,7 @@ async fn given_schema_changes_when_repeated_then_the_target_is_the_same_or_says_
     assert!(matches!(&outcome, DdlOutcome::Applied(a) if a.contains("already so")), "{outcome:?}");
     tx.commit().await.unwrap();
     // Rows are never thrown away.
-    dst.batch_execute("create table fresh as select 1 as id").await.unwrap();
+    dst.batch_execute("create table public.fresh as select 1 as id").await.unwrap();
     let tx = dst.transaction().await.unwrap();
     let outcome = ddl::apply_ddl(tx.client(), "shop", &drop, None).await.unwrap();
     assert!(matches!(&outcome, DdlOutcome::Unsafe(u) if u.contains("DROP TABLE")), "{outcome:?}");
