@@ -24,16 +24,13 @@ check: ## Format, lints, documentation, layering: warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	cargo test --locked --test it layering
 
+# One process for all tests (no nextest): they share servers.
 # Tests whose names start with soak_ take minutes or need more servers: `make soak` runs them.
 .PHONY: test
 test: ## Every test but the long ones, on real servers that it starts
 	scripts/servers.sh base
 	cargo test --locked --doc
-	@if cargo nextest --version >/dev/null 2>&1; then \
-	  set -x; cargo nextest run --locked --no-fail-fast --test-threads=$(TEST_THREADS) -E 'not test(/(^|::)soak_/)'; \
-	else \
-	  set -x; cargo test --locked --no-fail-fast --lib --bins --tests -- --test-threads=$(TEST_THREADS) --skip soak_; \
-	fi
+	cargo test --locked --no-fail-fast --lib --bins --tests -- --test-threads=$(TEST_THREADS) --skip soak_
 
 .PHONY: soak
 soak: ## The long tests, over every PostgreSQL version (SOAK=name, SOAK_SECONDS=n)

@@ -22,20 +22,43 @@ impl TableName {
 
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", Ident(&self.schema), Ident(&self.name))
+        write!(f, "{}.", Ident(&self.schema))?;
+        // Behind a point no word is a keyword.
+        name(f, &self.name, false)
     }
 }
 
-/// Displays an identifier, in double quotes unless it is plain lower case.
+/// Displays an identifier as SQL understands it, in double quotes unless it is plain lower case and no keyword. For
+/// what people read; statements that a program runs quote every name.
 pub struct Ident<'a>(pub &'a str);
+
+/// Words that cannot be a column's or table's bare name somewhere in SQL: all of `pg_get_keywords()` (PostgreSQL 15 and
+/// what 16 to 18 added) whose category is not "unreserved".
+const KEYWORDS: &str = " all analyse analyze and any array as asc asymmetric authorization between bigint binary bit \
+    boolean both case cast char character check coalesce collate collation column concurrently constraint create \
+    cross current_catalog current_date current_role current_schema current_time current_timestamp current_user dec \
+    decimal default deferrable desc distinct do else end except exists extract false fetch float for foreign freeze \
+    from full grant greatest group grouping having ilike in initially inner inout int integer intersect interval into \
+    is isnull join json json_array json_arrayagg json_exists json_object json_objectagg json_query json_scalar \
+    json_serialize json_table json_value lateral leading least left like limit localtime localtimestamp merge_action \
+    national natural nchar none normalize not notnull null nullif numeric offset on only or order out outer overlaps \
+    overlay placing position precision primary real references returning right row select session_user setof similar \
+    smallint some substring symmetric system_user table tablesample then time timestamp to trailing treat trim true \
+    union unique user using values varchar variadic verbose when where window with xmlattributes xmlconcat xmlelement \
+    xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable ";
 
 impl fmt::Display for Ident<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chars = self.0.chars();
-        let plain = chars.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
-            && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        if plain { f.write_str(self.0) } else { write!(f, "\"{}\"", self.0.replace('"', "\"\"")) }
+        name(f, self.0, true)
     }
+}
+
+fn name(f: &mut fmt::Formatter<'_>, text: &str, keywords: bool) -> fmt::Result {
+    let mut chars = text.chars();
+    let plain = chars.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+        && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && !(keywords && KEYWORDS.contains(&format!(" {text} ")));
+    if plain { f.write_str(text) } else { write!(f, "\"{}\"", text.replace('"', "\"\"")) }
 }
 
 /// Numbers a table within one run of the daemon; what crosses the channel refers to tables by it.
@@ -232,5 +255,8 @@ mod tests {
         assert_eq!(Ident("1a").to_string(), "\"1a\"");
         assert_eq!(Ident("").to_string(), "\"\"");
         assert_eq!(Ident("größe").to_string(), "\"größe\"");
+        assert_eq!(Ident("user").to_string(), "\"user\"");
+        assert_eq!(Ident("users").to_string(), "users");
+        assert_eq!(TableName::new("order", "table").to_string(), "\"order\".table");
     }
 }

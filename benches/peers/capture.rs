@@ -1,14 +1,16 @@
 //! Decoding a backlog without a target: the server alone, Switchyard.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use switchyard::change::Event;
 use switchyard::position::Position;
+use switchyard::sandbox::PgServer;
 use switchyard::source::{self, LogIdentity, Source, SourceOptions, queue};
 use tokio::sync::watch;
 
 use super::Args;
+use super::daemon::processor_seconds;
 use super::report::{Series, Table, cells};
 use super::rig::{DATABASE, Rig, Sql, say, settle};
 use super::stream::backlog;
@@ -41,6 +43,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL, \
          'proto_version', '1', 'publication_names', '{publication}', 'messages', 'true')"
     );
+    let mut walsender = Series::new("  processor seconds of the server's walsender for it");
     let (mut server_alone, mut ours) =
         (Series::new("the server alone (peek)"), Series::new("Switchyard, events dropped"));
     let mut changes = 0;
@@ -51,19 +54,20 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
             sql.text(&peek)?;
         }
         let alone = begun.elapsed().as_secs_f64();
-        let begun = Instant::now();
-        changes = runtime.block_on(tail(source.as_ref(), &identity, from.clone()))?;
-        let captured = begun.elapsed().as_secs_f64();
+        let captured = runtime.block_on(tail(source.as_ref(), &identity, from.clone(), &server))?;
+        let (took, seconds) = (captured.took.as_secs_f64(), captured.walsender_seconds);
+        changes = captured.changes;
         say(&format!(
-            "capture, round {round}: {changes} changes, server alone {alone:.2} s, Switchyard {captured:.2} s"
+            "capture, round {round}: {changes} changes, server alone {alone:.2} s, Switchyard {took:.2} s, walsender {seconds:.2} s of processor"
         ));
         if round > 0 {
             server_alone.values.push(changes as f64 / alone);
-            ours.values.push(changes as f64 / captured);
+            ours.values.push(changes as f64 / took);
+            walsender.values.push(seconds);
         }
         // The walsender of this round must be gone before the slot is read again.
         let active = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
-        sql.wait_for(&active, "f", std::time::Duration::from_millis(10), std::time::Duration::from_secs(30))?;
+        sql.wait_for(&active, "f", Duration::from_millis(10), Duration::from_secs(30))?;
     }
     runtime.block_on(source.finish())?;
     let title = format!("capture alone: {changes} row changes, {} rounds, row changes a second", args.rounds);
@@ -73,23 +77,36 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
             table.row(format!("{} | {}", series.name, cells(&series.values)));
         }
     }
+    table.row(format!("{} | {}", walsender.name, cells(&walsender.values)));
     table.note("Target: at least 350 000.");
     Ok(table)
 }
 
+/// What one pass over the backlog took.
+struct Captured {
+    changes: u64,
+    took: Duration,
+    /// The server's part of it, which other work on the machine does not lengthen as it does the clock's time.
+    walsender_seconds: f64,
+}
+
 /// Follows the log to the mark and counts the row changes.
-async fn tail(source: &dyn Source, identity: &LogIdentity, from: Position) -> Result<u64> {
+async fn tail(source: &dyn Source, identity: &LogIdentity, from: Position, server: &PgServer) -> Result<Captured> {
     let tables = source.tables().await?;
     let (out, mut events) = queue::channel(QUEUE_BYTES);
     // Nothing is confirmed, so that the next round finds the same backlog.
     let (_confirm, confirmed) = watch::channel(from.clone());
+    let begun = Instant::now();
     let drop_all = async {
         let mut changes = 0;
         while let Some(received) = events.recv().await {
             for event in &received.events {
                 match event {
                     Event::Change(_) => changes += 1,
-                    Event::Marker { .. } => return Ok(changes),
+                    Event::Marker { .. } => {
+                        let took = begun.elapsed();
+                        return Ok(Captured { changes, took, walsender_seconds: walsender(server)? });
+                    }
                     _ => {}
                 }
             }
@@ -97,10 +114,20 @@ async fn tail(source: &dyn Source, identity: &LogIdentity, from: Position) -> Re
         bail!("the stream ended before the mark")
     };
     tokio::select! {
-        changes = drop_all => changes,
+        captured = drop_all => captured,
         ended = source.tail(identity, from, &tables, out, confirmed) => {
             ended?;
             bail!("the stream ended before the mark")
         }
     }
+}
+
+/// Processor seconds of the one walsender of the server. A session of this kind cannot be asked inside a runtime.
+fn walsender(server: &PgServer) -> Result<f64> {
+    let url = server.url(DATABASE);
+    let asked = std::thread::spawn(move || -> Result<f64> {
+        let pid = Sql::open(&url)?.text("SELECT pid FROM pg_stat_replication")?;
+        processor_seconds(pid.parse().context("the walsender is gone already")?)
+    });
+    asked.join().map_err(|_| anyhow!("asking for the walsender's time panicked"))?
 }

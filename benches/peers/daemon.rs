@@ -132,14 +132,9 @@ impl Daemon {
         Ok(kib * 1024)
     }
 
-    /// Processor time used so far, user and system together, in seconds (proc(5), `/proc/pid/stat`).
+    /// Processor time used so far, in seconds.
     pub fn processor_seconds(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let after = text.rsplit(')').next().unwrap_or_default();
-        let ticks: u64 = after.split_ascii_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
-        // SAFETY: sysconf has no memory preconditions.
-        let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        Ok(ticks as f64 / a_second as f64)
+        processor_seconds(self.child.id())
     }
 
     /// Stops it as an operator does, and waits until it is gone.
@@ -172,4 +167,14 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Processor time that a process used so far, user and system together, in seconds (proc(5), `/proc/pid/stat`).
+pub fn processor_seconds(pid: u32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after = text.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = after.split_ascii_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    // SAFETY: sysconf has no memory preconditions.
+    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(ticks as f64 / a_second as f64)
 }

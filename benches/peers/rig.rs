@@ -155,9 +155,13 @@ pub struct Sql {
 
 impl Sql {
     pub fn connect(server: &PgServer, database: &str) -> Result<Sql> {
+        Sql::open(&server.url(database))
+    }
+
+    /// The same by URL, for another thread.
+    pub fn open(url: &str) -> Result<Sql> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let url = server.url(database);
-        let (client, connection) = runtime.block_on(tokio_postgres::connect(&url, NoTls))?;
+        let (client, connection) = runtime.block_on(tokio_postgres::connect(url, NoTls))?;
         runtime.spawn(connection);
         Ok(Sql { runtime, client })
     }

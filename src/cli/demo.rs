@@ -92,14 +92,15 @@ pub async fn run(args: DemoArgs) -> Result<u8> {
         _ = int.recv() => return interrupted(),
         _ = term.recv() => return interrupted(),
     };
-    let figures = match told {
-        Ok(figures) => figures,
+    let told = match told {
+        Ok(told) => told,
         Err(e) => {
             story::explain(&screen, &folder);
             folder.keep = true;
             return Err(e);
         }
     };
+    let figures = &told.figures;
     screen.line("");
     screen.line(&figures.text());
     if figures.clean() {

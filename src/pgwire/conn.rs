@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::auth::{Authenticator, Step};
+use super::auth::Authenticator;
 use super::conninfo::ConnInfo;
 use super::transport::Transport;
 use super::{errors, tls};
@@ -31,6 +31,7 @@ pub const STARTUP_SETTINGS: &[(&str, &str)] = &[
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("row_security", "off"),
+    ("xmloption", "content"),
 ];
 
 /// What a connection is for.
@@ -115,10 +116,9 @@ impl PgConn {
             self.flush().await.context(doing)?;
             let (tag, mut body) = self.message().await.context(doing)?;
             match tag {
+                // What follows the last step (parameters, key, ready) needs no answer.
                 b'R' => {
-                    if authenticator.step(&body, &mut self.out).context(doing)? == Step::Done {
-                        // The rest (parameters, key, ready) needs no answer.
-                    }
+                    authenticator.step(&body, &mut self.out).context(doing)?;
                 }
                 b'K' if body.len() >= 4 => self.backend_pid = body.get_i32(),
                 b'E' => return Err(server_error(doing, &body)),

@@ -7,6 +7,8 @@ pub fn class_of(sqlstate: &str) -> Class {
     match sqlstate {
         // Connection exceptions, insufficient resources (disk full, too many connections), operator intervention
         // (shutdown, crash, recovery), serialization failure, deadlock, lock timeout.
+        // A file is missing: a library of an extension, or log that was removed. A person has to look.
+        "58P01" => Class::Fatal,
         s if s.starts_with("08") || s.starts_with("53") || s.starts_with("58") => Class::Retry,
         "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "40001" | "40P01" | "55P03" | "25P03" | "25P04" => {
             Class::Retry

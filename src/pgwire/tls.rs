@@ -149,7 +149,7 @@ pub fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
 }
 
 /// The object identifier of a certificate's signature: `SEQUENCE { tbs SEQUENCE, SEQUENCE { OID … }, … }`.
-fn signature_algorithm<'a>(der: &'a [u8]) -> Option<&'a [u8]> {
+fn signature_algorithm(der: &[u8]) -> Option<&[u8]> {
     let (0x30, certificate, _) = element(der)? else { return None };
     let (0x30, _, rest) = element(certificate)? else { return None };
     let (0x30, algorithm, _) = element(rest)? else { return None };

@@ -1,6 +1,7 @@
 //! The byte stream beneath a PostgreSQL connection: TCP, or TLS over it after an `SSLRequest`.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -59,6 +60,26 @@ impl Transport {
         match self {
             Transport::Plain(_) => None,
             Transport::Tls(t) => tls::server_end_point(t.get_ref().1.peer_certificates()?.first()?),
+        }
+    }
+
+    /// Lets the kernel wake the reader only once so many bytes have arrived, or the connection has ended (SO_RCVLOWAT;
+    /// lowering it wakes the reader at once if anything is there). Where it cannot be set, every byte wakes the reader.
+    pub fn wake_at(&self, bytes: i32) {
+        let tcp = match self {
+            Transport::Plain(s) => s,
+            Transport::Tls(t) => t.get_ref().0,
+        };
+        let size = std::mem::size_of::<i32>() as libc::socklen_t;
+        // SAFETY: the descriptor is open while `tcp` is borrowed, and the option's value is one int, as socket(7) says.
+        unsafe {
+            libc::setsockopt(
+                tcp.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                std::ptr::from_ref(&bytes).cast(),
+                size,
+            );
         }
     }
 

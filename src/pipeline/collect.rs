@@ -26,7 +26,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { batch: 8 << 20, piece: 8 << 20 }
+        Limits { batch: 6 << 20, piece: 4 << 20 }
     }
 }
 

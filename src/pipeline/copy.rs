@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -16,6 +17,9 @@ use crate::transform::Compiled;
 
 /// Bytes of a chunk. Small enough that a kill repeats little, large enough that its commit does not matter.
 const CHUNK_BYTES: u64 = 64 << 20;
+/// How often the session that holds the snapshot is asked whether it lives, and how long it may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_PATIENCE: Duration = Duration::from_secs(30);
 /// Tables up to this size load in one transaction, with frozen rows. A kill repeats at most this much of each worker's table.
 const WHOLE_TABLE_BYTES: u64 = 64 << 20;
 
@@ -27,8 +31,9 @@ fn whole_table_bytes() -> u64 {
     faults::number("SWITCHYARD_WHOLE_TABLE_BYTES").unwrap_or(WHOLE_TABLE_BYTES)
 }
 
-/// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`].
-pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
+/// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`]. Gives back the schema that it made, for
+/// what is left of it to make once the target is consistent.
+pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<SchemaScript>> {
     let (source, target) = (&p.source, &p.target);
     let (session, tables) = match (checkpoint.stage, &checkpoint.log, &checkpoint.position) {
         (CopyStage::Started, ..) | (_, None, _) | (_, _, None) => {
@@ -40,6 +45,8 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
             checkpoint.log = Some(session.identity().clone());
             checkpoint.position = Some(session.start().clone());
             checkpoint.consistent_at = Some(session.at().clone());
+            // Lag counts from here until a later commit is applied.
+            checkpoint.committed_at = Some(session.taken_at());
             checkpoint.stage = CopyStage::LogKept;
             target.save(checkpoint).await?;
             (session, tables)
@@ -56,11 +63,11 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
         }
     };
     let session: Arc<dyn SnapshotSession> = Arc::from(session);
-    let script = if p.create_schema {
+    let script = Arc::new(if p.create_schema {
         source.schema_script(&tables, session.exported()).await?
     } else {
         SchemaScript::default()
-    };
+    });
     if checkpoint.stage == CopyStage::LogKept {
         if p.create_schema {
             for w in target.create(&script, Stage::BeforeCopy, None).await? {
@@ -83,15 +90,23 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
         .iter()
         .map(|c| c.resumed_at.as_ref().unwrap_or(&c.snapshot_at))
         .fold(session_floor(checkpoint, session.as_ref()), |a, b| if a.reached(b) { a } else { b.clone() });
-    copy_tables(p, checkpoint.epoch, session.clone(), tables.clone(), copies, Arc::new(script)).await?;
+    copy_tables(p, checkpoint.epoch, session.clone(), tables.clone(), copies, script.clone()).await?;
     faults::point("copy.loaded");
-    let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
-    target.analyze(&names).await?;
+    // Chunks commit asynchronously. Saving brings them to the disk; what a crash of the target took before is missing here.
+    target.save(checkpoint).await?;
+    let mut stored = target.copies().await?;
+    stored.retain(|c| tables.iter().any(|t| t.name == c.table));
+    if let Some(c) = stored.iter().find(|c| c.done.len() < c.plan.chunks.len()) {
+        return Err(Error::retry(format!(
+            "the target lost copied rows of {} (did it crash?): they are copied again",
+            c.table
+        )));
+    }
     checkpoint.consistent_at = Some(consistent_at);
     checkpoint.stage = CopyStage::Streaming;
     target.save(checkpoint).await?;
     faults::point("copy.done");
-    Ok(())
+    Ok(script)
 }
 
 fn session_floor(checkpoint: &Checkpoint, session: &dyn SnapshotSession) -> crate::position::Position {
@@ -249,11 +264,32 @@ async fn copy_tables(
         }
         Ok(())
     });
-    // The first failure ends the others: dropping the set aborts them, and their servers roll back.
-    while !tasks.is_empty() {
-        join_next(&mut tasks).await?;
+    let work = async {
+        // The first failure ends the others: dropping the set aborts them, and their servers roll back.
+        while !tasks.is_empty() {
+            join_next(&mut tasks).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        r = work => r,
+        e = silence(session.as_ref()) => Err(e),
     }
-    Ok(())
+}
+
+/// Ends when the source's snapshot is lost, or when the source has stopped answering (a connection that is half open
+/// would otherwise be read from for ever). The target's lock session does the same for the target.
+async fn silence(session: &dyn SnapshotSession) -> Error {
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        match tokio::time::timeout(PING_PATIENCE, session.still_held()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return e,
+            Err(_) => {
+                return Error::retry(format!("the source has not answered for {} seconds", PING_PATIENCE.as_secs()));
+            }
+        }
+    }
 }
 
 async fn join_next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
@@ -274,6 +310,7 @@ async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableNam
             p.warn(w);
         }
     }
+    p.target.analyze(std::slice::from_ref(table)).await?;
     faults::point("copy.indexed");
     p.target.mark_indexed(epoch, table).await?;
     p.status.set_table_state(&name, TableState::Done);
@@ -347,6 +384,8 @@ impl Worker {
         let numbers: Vec<u32> = work.chunks.iter().map(|c| c.number).collect();
         loader.commit(source, &numbers).await?;
         faults::point("copy.chunk_committed");
+        // Whoever was waited for is back.
+        self.p.status.clear_waiting();
         self.session.still_held().await
     }
 }

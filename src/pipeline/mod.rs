@@ -14,10 +14,10 @@ use crate::error::{Class, Error, Result, ResultExt};
 use crate::faults;
 use crate::finding::Severity;
 use crate::metrics::Metrics;
-use crate::schema::Stage;
+use crate::schema::{SchemaScript, Stage};
 use crate::source::Source;
 use crate::status::{Phase, StatusHandle};
-use crate::target::{Checkpoint, CopyStage, Target};
+use crate::target::{Checkpoint, CopyStage, SessionLock, Target};
 use crate::transform::select::Selection;
 
 /// What a pipeline works with.
@@ -56,11 +56,7 @@ impl Pipeline {
         let mut wait = BACKOFF_FIRST;
         loop {
             let begun = tokio::time::Instant::now();
-            let result = tokio::select! {
-                r = self.attempt() => r,
-                () = self.stop.cancelled() => return Ok(()),
-            };
-            let Err(e) = result else { return Ok(()) };
+            let Err(e) = self.attempt().await else { return Ok(()) };
             self.metrics.error(e.class());
             if !e.is_retry() {
                 self.status.set_error(&e);
@@ -79,20 +75,25 @@ impl Pipeline {
         }
     }
 
+    /// One life between two lost connections. A stop ends the copy at once (what is committed is noted), and the stream
+    /// after the batch under way.
     async fn attempt(&self) -> Result<()> {
-        let (source, target) = (&self.source, &self.target);
-        self.status.set_source(&source.server().await?);
-        self.status.set_target(&target.server().await?);
-        let lock = target.lock().await?;
+        let prepared = tokio::select! {
+            r = self.take_over() => r?,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        let (lock, mut checkpoint) = prepared;
         let work = async {
-            let mut checkpoint = target.take_over().await?;
-            self.status.set_epoch(checkpoint.epoch);
+            let mut script = None;
             if checkpoint.stage < CopyStage::Streaming {
                 self.status.set_phase(Phase::Copying);
-                copy::run(self, &mut checkpoint).await?;
+                script = Some(tokio::select! {
+                    r = copy::run(self, &mut checkpoint) => r?,
+                    () = self.stop.cancelled() => return Ok(()),
+                });
             }
             self.status.set_phase(Phase::Tailing);
-            stream::run(self, checkpoint).await
+            stream::run(self, checkpoint, script).await
         };
         tokio::select! {
             r = work => r,
@@ -100,12 +101,25 @@ impl Pipeline {
         }
     }
 
+    async fn take_over(&self) -> Result<(Box<dyn SessionLock>, Checkpoint)> {
+        self.status.set_source(&self.source.server().await?);
+        self.status.set_target(&self.target.server().await?);
+        let lock = self.target.lock().await?;
+        let checkpoint = self.target.take_over().await?;
+        self.status.set_epoch(checkpoint.epoch);
+        Ok((lock, checkpoint))
+    }
+
     /// Makes what may exist only on a consistent target (foreign keys, triggers), gets it out of the applier's way, and
     /// notes that the target is complete.
-    pub(crate) async fn complete(&self, checkpoint: &mut Checkpoint) -> Result<()> {
+    pub(crate) async fn complete(&self, checkpoint: &mut Checkpoint, script: Option<Arc<SchemaScript>>) -> Result<()> {
+        self.settle(checkpoint).await?;
         if self.create_schema {
             let tables = self.source.tables().await?;
-            let script = self.source.schema_script(&tables, None).await?;
+            let script = match script {
+                Some(s) => s,
+                None => Arc::new(self.source.schema_script(&tables, None).await?),
+            };
             for copy in self.target.copies().await? {
                 // Resumed copies got no more than their keys: see `copy::index`.
                 if copy.resumed_at.is_some() {
@@ -122,7 +136,19 @@ impl Pipeline {
         }
         faults::point("stream.constraints_made");
         checkpoint.stage = CopyStage::Complete;
-        self.target.save(checkpoint).await
+        self.target.save(&stage_alone(checkpoint)).await
+    }
+
+    /// Makes sure that what was applied is on the target's disk. Rows commit asynchronously and the bookkeeping's own
+    /// session is made anew when it was lost: after a crash of the target in between, it must not speak of rows that are gone.
+    async fn settle(&self, checkpoint: &Checkpoint) -> Result<()> {
+        self.target.save(&stage_alone(checkpoint)).await?;
+        let stored = self.target.checkpoint().await?.and_then(|c| c.position);
+        match (&stored, &checkpoint.position) {
+            (Some(stored), Some(applied)) if stored.reached(applied) => Ok(()),
+            (_, None) => Ok(()),
+            _ => Err(Error::retry("the target lost its newest commits (did it crash?): they are applied again")),
+        }
     }
 
     pub(crate) fn warn(&self, text: String) {
@@ -154,6 +180,12 @@ impl Pipeline {
         let e = Error::new(Class::Fatal, text).with_code("switchyard:preflight");
         Err(if fixes.is_empty() { e } else { e.hint(fixes.join("\n        ")) })
     }
+}
+
+/// The checkpoint with nothing but its stage to store: the position belongs to whoever applies rows.
+fn stage_alone(checkpoint: &Checkpoint) -> Checkpoint {
+    let Checkpoint { epoch, stage, .. } = *checkpoint;
+    Checkpoint { epoch, stage, log: None, position: None, consistent_at: None, committed_at: None }
 }
 
 /// Which side an error speaks of, for the status.

@@ -1,6 +1,7 @@
 //! The stream: capture, collect and apply as tasks that overlap. A batch forms while the previous one commits.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -14,14 +15,14 @@ use crate::error::{Error, Result, ResultExt};
 use crate::faults;
 use crate::metrics::AppliedRows;
 use crate::position::Position;
-use crate::schema::{Table, TableName};
+use crate::schema::{SchemaScript, Table, TableName};
 use crate::source::{LogIdentity, queue};
 use crate::status::{Phase, StreamUpdate};
 use crate::target::{Applied, Applier, BatchEnd, Checkpoint, CopyStage, DdlOutcome};
 use crate::transform::Compiled;
 
 /// Bytes of events between capture and collector.
-const QUEUE_BYTES: usize = 8 << 20;
+const QUEUE_BYTES: usize = 4 << 20;
 /// How often an idle applier asks what is on disk.
 const DURABLE_EVERY: Duration = Duration::from_millis(200);
 /// How often the source's log is looked at.
@@ -48,8 +49,8 @@ struct Done {
     ddl: Vec<DdlOutcome>,
 }
 
-/// Follows the log until stopped (Ok) or until something fails.
-pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
+/// Follows the log until stopped (Ok) or until something fails. `script` is the schema, where a copy has just made it.
+pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint, script: Option<Arc<SchemaScript>>) -> Result<()> {
     let broken = || {
         Error::fatal("the checkpoint says that the stream runs, but not from where")
             .hint("the bookkeeping in schema switchyard on the target was changed by hand: copy anew")
@@ -57,13 +58,20 @@ pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
     let identity = checkpoint.log.clone().ok_or_else(broken)?;
     let start = checkpoint.position.clone().ok_or_else(broken)?;
     let consistent_at = checkpoint.consistent_at.clone().unwrap_or_else(|| start.clone());
-    p.source.verify_log(&identity, &start).await?;
-    if checkpoint.stage == CopyStage::Streaming && start.reached(&consistent_at) {
-        p.complete(&mut checkpoint).await?;
-    }
-    let tables = p.source.tables().await?;
-    let knowledge = knowledge(p, &tables).await?;
-    let applier = p.target.applier(checkpoint.epoch).await?;
+    let prepare = async {
+        p.source.verify_log(&identity, &start).await?;
+        if checkpoint.stage == CopyStage::Streaming && start.reached(&consistent_at) {
+            p.complete(&mut checkpoint, script.clone()).await?;
+        }
+        let tables = p.source.tables().await?;
+        let knowledge = knowledge(p, &tables).await?;
+        Ok::<_, Error>((tables, knowledge, p.target.applier(checkpoint.epoch).await?))
+    };
+    let prepared = tokio::select! {
+        r = prepare => r?,
+        () = p.stop.cancelled() => return Ok(()),
+    };
+    let (tables, knowledge, applier) = prepared;
     let (confirm, confirmed) = watch::channel(start.clone());
     let (events, received) = queue::channel(QUEUE_BYTES);
     let (source, from, id) = (p.source.clone(), start.clone(), identity.clone());
@@ -97,6 +105,7 @@ pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
         stored_at: Instant::now(),
         last_level: None,
         checkpoint,
+        script,
         running: None,
     };
     let result = tokio::select! {
@@ -121,7 +130,7 @@ pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint) -> Result<()> {
 }
 
 /// What the collector must know: the target's tables, and which tables were copied at a later snapshot.
-async fn knowledge(p: &Pipeline, tables: &[std::sync::Arc<Table>]) -> Result<Knowledge> {
+async fn knowledge(p: &Pipeline, tables: &[Arc<Table>]) -> Result<Knowledge> {
     let copies = p.target.copies().await?;
     let mut names: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
     // Tables that the source has no more may still be in the log.
@@ -152,6 +161,7 @@ struct Flow<'a> {
     /// When the target was last level, by the source's clock.
     last_level: Option<i64>,
     checkpoint: Checkpoint,
+    script: Option<Arc<SchemaScript>>,
     /// Since when the applier has had a job.
     running: Option<Instant>,
 }
@@ -214,7 +224,7 @@ impl Flow<'_> {
             return Some(job);
         }
         let position = self.collector.idle_at()?.clone();
-        self.level();
+        self.level(&position);
         if position == self.applied || self.stored_at.elapsed() < IDLE_CHECKPOINT_EVERY {
             return None;
         }
@@ -223,11 +233,17 @@ impl Flow<'_> {
     }
 
     /// Nothing waits anywhere and the source said that it has sent everything.
-    fn level(&mut self) {
+    fn level(&mut self, position: &Position) {
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
         self.last_level = Some(now);
-        self.p.status.set_stream(StreamUpdate { level: Some(true), committed_at: Some(now), ..Default::default() });
+        self.p.status.set_stream(StreamUpdate {
+            // There was nothing to apply up to here; the checkpoint follows more slowly.
+            applied_position: Some(position.clone()),
+            level: Some(true),
+            committed_at: Some(now),
+            ..Default::default()
+        });
         if self.p.status.phase() == Phase::Tailing && self.checkpoint.stage == CopyStage::Complete {
             self.p.status.set_phase(Phase::Ready);
         }
@@ -270,7 +286,7 @@ impl Flow<'_> {
             self.checkpoint.position = Some(self.applied.clone());
             self.checkpoint.consistent_at = Some(self.collector.consistent_at().clone());
             self.checkpoint.committed_at = end.committed_at.or(self.checkpoint.committed_at);
-            self.p.complete(&mut self.checkpoint).await?;
+            self.p.complete(&mut self.checkpoint, self.script.take()).await?;
         }
         Ok(())
     }

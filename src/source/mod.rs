@@ -109,6 +109,8 @@ pub trait SnapshotSession: Send + Sync {
     fn at(&self) -> &Position;
     /// The log that the snapshot belongs to.
     fn identity(&self) -> &LogIdentity;
+    /// When it was taken, by the source's clock; microseconds since the Unix epoch.
+    fn taken_at(&self) -> i64;
     /// The engine's own handle of the snapshot, for its dump program.
     fn exported(&self) -> Option<&str>;
     /// Cuts a table into chunks of about `chunk_bytes`, with the storage they lie in.

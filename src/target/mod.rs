@@ -1,7 +1,6 @@
 //! What a target can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
 pub mod postgres;
-pub mod sql;
 
 use std::sync::Arc;
 
@@ -111,7 +110,8 @@ pub trait Target: Send + Sync {
     async fn checkpoint(&self) -> Result<Option<Checkpoint>>;
     /// Makes the bookkeeping if it is missing, and the checkpoint row or a higher epoch in it. The caller holds the lock.
     async fn take_over(&self) -> Result<Checkpoint>;
-    /// Stores a checkpoint of the same epoch, durably.
+    /// Stores a checkpoint of the same epoch, durably, and with it everything that was committed before. What is `None`
+    /// stays as it is stored.
     ///
     /// # Errors
     /// [`crate::error::Class::Fenced`] if the epoch was raised meanwhile.

@@ -38,7 +38,6 @@ fn layer(module: &str) -> Option<Layer> {
         "pipeline/collect",
         "source/mysql/types",
         "source/mongo/types",
-        "target/sql",
         "verify/digest",
         "cutover/machine",
         "router/route",
@@ -243,7 +242,7 @@ fn engine_names(module: &str, own: Layer, tokens: &[Token]) -> Vec<(String, usiz
     let parts: Vec<&str> = module.split('/').collect();
     // The command line and the sandbox start and name engines, the wire protocol is one engine's.
     let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire"];
-    if free.contains(&parts[0]) || module == "target/sql" {
+    if free.contains(&parts[0]) {
         return Vec::new();
     }
     let mine = parts.iter().find_map(|part| ENGINES.iter().find(|engine| part.contains(*engine)));
@@ -311,7 +310,6 @@ mod checker {
             "pgwire/types",
             "pipeline/collect",
             "target",
-            "target/sql",
             "target/postgres",
             "cutover",
         ];
@@ -346,7 +344,7 @@ mod checker {
 
     #[test]
     fn given_source_and_target_when_they_meet_then_it_is_named() {
-        assert_one("source/postgres/mod.rs", "use crate::target::sql;", 1, "never know each other");
+        assert_one("source/postgres/mod.rs", "use crate::target::postgres::statements;", 1, "never know each other");
         assert_one("target/postgres.rs", "use crate::source::postgres::types;", 1, "never know each other");
     }
 

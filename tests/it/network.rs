@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use switchyard::sandbox::Proxy;
 
-use crate::support::{Config, Daemon, Database, Ledger, assert_equal, with_port};
+use crate::support::{Config, Daemon, Database, Ledger, assert_equal, wait_until, with_port};
 
 /// A migration through a proxy on each side.
 struct Net {
@@ -41,7 +41,7 @@ fn given_a_stream_when_connections_are_cut_then_it_goes_on() {
     daemon.ready();
     for name in ["source", "target", "source", "target"] {
         ledger.wait_for(30);
-        assert!(net.side(name).cut() > 0, "no connection to the {name}");
+        wait_until("there was a connection to cut", Duration::from_secs(30), || net.side(name).cut() > 0);
         ledger.wait_for(10);
         daemon.ready();
     }
@@ -131,6 +131,37 @@ fn given_a_half_open_target_then_it_is_noticed_and_gone_on_from() {
     half_open("target", Duration::from_secs(60));
 }
 
+/// The same while rows are copied.
+fn half_open_copy(name: &str, bound: Duration) {
+    let net = Net::new("half_open_copy");
+    net.db.on_source().run(
+        "create table t (id int primary key, pad text not null);
+         insert into t select i, repeat('x', 400) from generate_series(1, 20000) i; analyze t;",
+    );
+    let config = net.config().env("SWITCHYARD_CHUNK_BYTES", 8 * 8192).env("SWITCHYARD_WHOLE_TABLE_BYTES", 0);
+    let mut daemon = Daemon::spawn(&config.stop_at("copy.chunk_committed", 20));
+    daemon.wait_stopped();
+    net.side(name).stall(true);
+    daemon.signal(libc::SIGCONT);
+    let said = daemon.wait_status(&format!("the silent {name} is noticed"), bound, |s| {
+        s.pointer("/waiting_for/side").is_some_and(|v| v == name)
+    });
+    eprintln!("the silent {name} was noticed: {}", said["waiting_for"]);
+    net.side(name).stall(false);
+    daemon.wait_level(&net.db.source);
+    assert_equal(&net.db.source, &net.db.target);
+}
+
+#[test]
+fn given_a_half_open_source_during_the_copy_then_it_is_noticed_and_gone_on_from() {
+    half_open_copy("source", Duration::from_secs(60));
+}
+
+#[test]
+fn given_a_half_open_target_during_the_copy_then_it_is_noticed_and_gone_on_from() {
+    half_open_copy("target", Duration::from_secs(60));
+}
+
 #[test]
 fn given_a_stalled_target_when_the_source_asks_for_a_sign_of_life_then_it_gets_one() {
     // The servers' wal_sender_timeout is 10 s: a capture that waits for the target must answer all the same.
@@ -146,7 +177,7 @@ fn given_a_stalled_target_when_the_source_asks_for_a_sign_of_life_then_it_gets_o
     // Far more than the queue holds.
     source.run("insert into t select i, repeat('x', 1000) from generate_series(1, 30000) i");
     let until = Instant::now() + Duration::from_secs(25);
-    crate::support::wait_until("25 s have passed with the same walsender", Duration::from_secs(40), || {
+    wait_until("25 s have passed with the same walsender", Duration::from_secs(40), || {
         assert_eq!(source.one(&ask), before, "the source gave the connection up");
         Instant::now() >= until
     });

@@ -206,6 +206,39 @@ fn given_repeated_kills_during_the_copy_then_it_still_ends() {
     assert_equal(&db.source, &db.target);
 }
 
+#[test]
+fn given_kills_while_a_copy_is_being_resumed_then_it_still_ends() {
+    // First in the middle of the table with a key, or of the one without, which comes after it.
+    for (first, point) in [
+        (20, "copy.resumed"),
+        (50, "copy.replanned"),
+        (20, "copy.chunk_committed"),
+        (20, "copy.indexed"),
+        (20, "stream.constraints_made"),
+    ] {
+        let db = Database::shared("resuming");
+        let mut source = db.on_source();
+        source.run(TABLE);
+        source.run(
+            "create table keyless (id int, pad text); alter table keyless replica identity full;
+             insert into keyless select i % 70, repeat('x', 400) from generate_series(1, 3000) i;
+             create table parent (id int primary key, u int unique); insert into parent select i, i from generate_series(1, 50) i;
+             alter table t add constraint fk foreign key (n) references parent not valid; analyze;",
+        );
+        let config = || one_by_one(db.config());
+        let mut daemon = Daemon::spawn(&config().crash_at("copy.chunk_committed", first));
+        daemon.wait_crash();
+        source.run("update t set id = id + 50000 where id % 9 = 0; delete from t where id % 10 = 1; update keyless set id = 3 where id = 4");
+        let mut daemon = Daemon::spawn(&config().crash_at(point, 1));
+        daemon.wait_crash();
+        source.run("update t set u = -u where id % 8 = 0; delete from keyless where id = 5; truncate parent cascade; insert into parent values (1, 1)");
+        let mut daemon = Daemon::spawn(&config());
+        daemon.wait_level(&db.source);
+        assert_equal(&db.source, &db.target);
+        assert_eq!(daemon.sigterm(), 0, "after a second crash at {point}");
+    }
+}
+
 /// Runs a rewriting statement on a table whose turn has not come while the copy stands at a named point: the statement
 /// waits for the lock of the copy's leader, readers must not queue behind it for ever, and in the end both are done.
 fn rewritten_during_the_copy(what: &str, point: &str, statement: &str) {

@@ -135,8 +135,8 @@ fn changes(events: &[Event]) -> Vec<&Change> {
 }
 
 async fn refused(url: &str) -> Error {
-    let ours = PgConn::connect(&info(url), "source", Purpose::Sql).await.err().expect("our connection was let in");
-    let theirs = control::connect(&info(url), "source").await.err().expect("tokio-postgres was let in");
+    let ours = PgConn::connect(&info(url), "source", Purpose::Sql).await.expect_err("our connection was let in");
+    let theirs = control::connect(&info(url), "source").await.expect_err("tokio-postgres was let in");
     assert_eq!(ours.class(), theirs.class(), "{ours} / {theirs}");
     for e in [&ours, &theirs] {
         assert!(!format!("{e:?}").contains("sesame"), "{e:?}");

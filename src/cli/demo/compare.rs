@@ -6,8 +6,8 @@ use tokio_postgres::{Client, Row};
 
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
+use crate::pgwire::quote::{qualified, quoted};
 use crate::schema::TableName;
-use crate::target::sql::{ident, table as quoted};
 
 /// How many differing rows of a table are named.
 const NAMED: usize = 5;
@@ -25,11 +25,12 @@ pub struct Compared {
     pub differences: Vec<String>,
 }
 
-/// Every table of the source, partitioned ones as a whole, compared by the md5 of every row's text form.
+/// Every table of the source, partitioned ones as a whole, compared by the md5 of every row's text form. `tell` is told of
+/// each as soon as it was compared.
 ///
 /// # Errors
 /// If a side cannot be read; a table that the target does not have is a difference.
-pub async fn tables(source: &Client, target: &Client) -> Result<Vec<Compared>> {
+pub async fn tables(source: &Client, target: &Client, mut tell: impl FnMut(&Compared)) -> Result<Vec<Compared>> {
     let sql = "SELECT n.nspname::text, c.relname::text,
             ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i, unnest(i.indkey) WITH ORDINALITY k(n, o)
                   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n
@@ -41,7 +42,9 @@ pub async fn tables(source: &Client, target: &Client) -> Result<Vec<Compared>> {
     for row in ask(source, "source", sql).await? {
         let table = TableName::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
         let key: Vec<String> = get(&row, 2)?;
-        out.push(one(source, target, table, &key).await?);
+        let compared = one(source, target, table, &key).await?;
+        tell(&compared);
+        out.push(compared);
     }
     Ok(out)
 }
@@ -51,7 +54,7 @@ async fn one(source: &Client, target: &Client, table: TableName, key: &[String])
     let sql = format!(
         "SELECT count(*), coalesce(md5(string_agg(h, '' ORDER BY h COLLATE \"C\")), '') \
          FROM (SELECT md5(whole_row::text) AS h FROM {} AS whole_row) AS hashes",
-        quoted(&table)
+        qualified(&table)
     );
     let (left, right) = tokio::join!(ask(source, "source", &sql), ask(target, "target", &sql));
     let left = first(left?)?;
@@ -81,11 +84,11 @@ async fn name_rows(source: &Client, target: &Client, table: &TableName, key: &[S
     let columns = match key {
         [] => "'(no key)'".to_owned(),
         key => {
-            let texts: Vec<String> = key.iter().map(|c| format!("whole_row.{}::text", ident(c))).collect();
+            let texts: Vec<String> = key.iter().map(|c| format!("whole_row.{}::text", quoted(c))).collect();
             format!("concat_ws(', ', {})", texts.join(", "))
         }
     };
-    let sql = format!("SELECT md5(whole_row::text), {columns} FROM {} AS whole_row", quoted(table));
+    let sql = format!("SELECT md5(whole_row::text), {columns} FROM {} AS whole_row", qualified(table));
     let (left, right) = tokio::join!(ask(source, "source", &sql), ask(target, "target", &sql));
     let mut balance: BTreeMap<(String, String), i64> = BTreeMap::new();
     for (rows, one) in [(left?, 1), (right?, -1)] {

@@ -56,7 +56,7 @@ impl Screen {
             }
             bar
         });
-        Live { bar, said: None }
+        Live { bar, said: None, last: String::new() }
     }
 }
 
@@ -65,11 +65,13 @@ impl Screen {
 pub struct Live {
     bar: Option<ProgressBar>,
     said: Option<Instant>,
+    last: String,
 }
 
 impl Live {
     /// Shows how far it is.
     pub fn update(&mut self, position: u64, total: u64, text: &str) {
+        self.last = text.to_owned();
         match &self.bar {
             Some(bar) => {
                 bar.set_length(total.max(1));
@@ -82,6 +84,14 @@ impl Live {
                 let _ = writeln!(std::io::stdout(), "    {}", cut(text, WIDTH - 4));
             }
             None => {}
+        }
+    }
+
+    /// Ends it, and leaves its last text on the terminal; elsewhere it stands there already.
+    pub fn leave(self, screen: &Screen) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+            screen.say(&self.last);
         }
     }
 }
@@ -148,7 +158,7 @@ mod tests {
     fn given_a_long_line_when_wrapped_then_nothing_is_lost() {
         let line = "  note     some words that are long, and a/very/long/path/that/cannot/be/broken/anywhere end";
         let parts = wrap(line, 40);
-        assert!(parts.iter().all(|p| p.chars().count() <= 56), "{parts:?}");
+        assert!(parts.iter().all(|p| p.chars().count() <= 60), "{parts:?}");
         assert!(parts[0].starts_with("  note     some"));
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&parts.join(" ")), words(line));

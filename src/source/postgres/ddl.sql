@@ -254,15 +254,16 @@ BEGIN
     END IF;
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', doc::text);
   END LOOP;
-  -- A message is decoded under the place where it ends, a row under the place where it begins: from a subtransaction, as this
-  -- block is one, the row that follows at once could come first (logicalmsg_decode, ReorderBufferIterTXNNext). This keeps them apart.
-  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.end', '');
+  -- A message is decoded at the place where its record ends, which is where the next one begins; and as the block's own
+  -- subtransaction wrote it, it would come after a row of the same place (LogLogicalMessage, logicalmsg_decode). An
+  -- empty message between them keeps it before the rows of the new shape.
+  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
   PERFORM pg_catalog.set_config('switchyard.rewritten', '', true);
 EXCEPTION WHEN OTHERS THEN
   BEGIN
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', pg_catalog.jsonb_build_object(
       'tag', tg_tag, 'statement', statement, 'object', '', 'effect', 'unknown', 'error', sqlstate)::text);
-    PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.end', '');
+    PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
   EXCEPTION WHEN OTHERS THEN NULL;
   END;
 END $f$;
@@ -290,12 +291,12 @@ BEGIN
     END IF;
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', doc::text);
   END LOOP;
-  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.end', '');
+  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
 EXCEPTION WHEN OTHERS THEN
   BEGIN
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', pg_catalog.jsonb_build_object(
       'tag', tg_tag, 'statement', tg_tag, 'object', '', 'effect', 'unknown', 'error', sqlstate)::text);
-    PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.end', '');
+    PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
   EXCEPTION WHEN OTHERS THEN NULL;
   END;
 END $f$;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::schema::{Ident, SchemaObject, SchemaScript, Stage, TableName};
+use crate::pgwire::quote::quoted;
+use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
 
 /// One entry of the dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +72,7 @@ pub fn parse(text: &str, wanted: Wanted<'_>, made_by: &str) -> SchemaScript {
                 schema: e.schema.clone(),
                 name: e.name.clone(),
                 table: None,
-                sql: format!("REFRESH MATERIALIZED VIEW {}.{};", Ident(&e.schema), Ident(&e.name)),
+                sql: format!("REFRESH MATERIALIZED VIEW {}.{};", quoted(&e.schema), quoted(&e.name)),
                 stage: Stage::Consistent,
             });
         }

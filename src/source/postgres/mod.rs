@@ -90,6 +90,24 @@ impl PostgresSource {
     }
 }
 
+impl PostgresSource {
+    /// Opens the snapshot and looks once more at the tables, which cannot change any more: one that was altered while
+    /// the slot waited for older transactions would be copied without its new columns, and the log would not tell.
+    async fn opened(
+        &self,
+        client: &Client,
+        exporter: ReplicationStream,
+        snapshot: String,
+        place: Place,
+        tables: &[Arc<Table>],
+        described: Vec<Described>,
+    ) -> Result<Box<dyn SnapshotSession>> {
+        let session = PgSnapshot::open(&self.info, exporter, snapshot, place, described).await?;
+        self.described(client, tables).await?;
+        Ok(Box::new(session))
+    }
+}
+
 #[async_trait]
 impl Source for PostgresSource {
     fn engine(&self) -> &'static str {
@@ -159,7 +177,7 @@ impl Source for PostgresSource {
         let at = Position::Lsn(created.consistent_point);
         let snapshot = created.snapshot.ok_or_else(|| Error::fatal("the source exported no snapshot with the slot"))?;
         let place = Place { start: at.clone(), at, identity };
-        Ok(Box::new(PgSnapshot::open(&self.info, exporter, snapshot, place, described).await?))
+        self.opened(&client, exporter, snapshot, place, tables, described).await
     }
 
     async fn verify_log(&self, identity: &LogIdentity, position: &Position) -> Result<()> {
@@ -169,9 +187,12 @@ impl Source for PostgresSource {
     async fn snapshot_again(&self, identity: &LogIdentity, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {
         let client = self.control().await?;
         let described = self.described(&client, tables).await?;
+        let name = format!("{}_copy", self.names.slot.chars().take(58).collect::<String>());
+        // Its names are given out under the target's lock: whoever uses this one is a former session of ours that the
+        // server still takes for alive, because nobody speaks on it.
+        slot::end_user(&client, &name).await?;
         let mut exporter = ReplicationStream::connect(&self.info, "source").await?;
         // A temporary slot is the only way to a snapshot whose place in the log is known exactly. It goes with its session.
-        let name = format!("{}_copy", self.names.slot.chars().take(58).collect::<String>());
         let created = exporter.create_slot(&name, true, true).await?;
         let snapshot = created.snapshot.ok_or_else(|| Error::fatal("the source exported no snapshot with the slot"))?;
         let place = Place {
@@ -179,7 +200,7 @@ impl Source for PostgresSource {
             at: Position::Lsn(created.consistent_point),
             identity: identity.clone(),
         };
-        Ok(Box::new(PgSnapshot::open(&self.info, exporter, snapshot, place, described).await?))
+        self.opened(&client, exporter, snapshot, place, tables, described).await
     }
 
     async fn tail(

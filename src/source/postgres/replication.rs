@@ -18,6 +18,7 @@ use crate::change::{Begin, Change, Commit, Ddl, Event, Micros, Op, Parcel};
 use crate::error::{Error, Result, ResultExt};
 use crate::pgwire::conn::{PgConn, Purpose};
 use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::quote::{literal, quoted};
 use crate::position::{Lsn, Position};
 use crate::schema::{Table, TableId};
 use crate::source::queue::EventSender;
@@ -27,6 +28,8 @@ use crate::value::Row;
 const PARCEL: usize = 128 * 1024;
 /// Heartbeats that nobody asked for come at most this often.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(100);
+/// A server under load may be silent for a while, however impatient it is with us.
+const LEAST_SILENCE: Duration = Duration::from_secs(20);
 /// How long the server may take to agree to the end of the stream.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Logical messages of ours, and those of the DDL trigger.
@@ -66,6 +69,8 @@ pub struct CreatedSlot {
 pub struct ReplicationStream {
     conn: PgConn,
     interval: Duration,
+    /// What the caller asked for.
+    silence_wanted: Option<Duration>,
     silence_limit: Duration,
 }
 
@@ -76,13 +81,15 @@ impl ReplicationStream {
             Some("42501" | "28000") => e.hint("grant it: ALTER ROLE … REPLICATION, and a line for it in pg_hba.conf"),
             _ => e,
         })?;
-        Ok(ReplicationStream { conn, interval: Duration::from_secs(5), silence_limit: Duration::from_secs(60) })
+        let (interval, silence_limit) = (Duration::from_secs(5), Duration::from_secs(60));
+        Ok(ReplicationStream { conn, interval, silence_wanted: None, silence_limit })
     }
 
     /// Nothing from the server for so long means that the connection is dead (at least `wal_sender_timeout` is waited
-    /// for). 60 s if nobody says otherwise.
+    /// for). If nobody says otherwise it is that timeout, but not less than 20 s; 60 s where it is switched off.
     pub fn silence_limit(mut self, limit: Duration) -> Self {
         self.silence_limit = limit;
+        self.silence_wanted = Some(limit);
         self
     }
 
@@ -112,7 +119,7 @@ impl ReplicationStream {
             (false, false) => "NOEXPORT_SNAPSHOT",
         };
         let temporary = if temporary { " TEMPORARY" } else { "" };
-        let command = format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {options}", identifier(name));
+        let command = format!("CREATE_REPLICATION_SLOT {}{temporary} LOGICAL pgoutput {options}", quoted(name));
         let doing = || format!("creating the replication slot {name}");
         let rows = self.conn.simple_query(&command).await.with_context(doing)?;
         let field = |n: usize| rows.first().and_then(|r| r.get(n)).and_then(|v| v.as_deref());
@@ -124,7 +131,7 @@ impl ReplicationStream {
 
     /// Drops a slot, waiting until nobody uses it.
     pub async fn drop_slot(&mut self, name: &str) -> Result<()> {
-        let command = format!("DROP_REPLICATION_SLOT {} WAIT", identifier(name));
+        let command = format!("DROP_REPLICATION_SLOT {} WAIT", quoted(name));
         self.conn.execute(&command).await.with_context(|| format!("dropping the replication slot {name}"))
     }
 
@@ -136,12 +143,13 @@ impl ReplicationStream {
         if let Some(millis @ 1..) = setting {
             let timeout = Duration::from_millis(millis);
             self.interval = self.interval.min(timeout / 3);
-            self.silence_limit = self.silence_limit.max(timeout);
+            self.silence_limit = self.silence_wanted.unwrap_or(LEAST_SILENCE).max(timeout);
         }
+        // The replication grammar has no E'…': names of ours hold no backslash.
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, messages 'true')",
-            identifier(slot),
-            literal(&identifier(publication)),
+            quoted(slot),
+            literal(&quoted(publication)),
         );
         self.conn
             .start_copy_both(&command)
@@ -365,12 +373,4 @@ fn now() -> Micros {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

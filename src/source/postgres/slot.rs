@@ -9,8 +9,9 @@ use tokio_postgres::Client;
 use super::catalog::get;
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
+use crate::pgwire::quote::{qualified, quoted};
 use crate::position::{Lsn, Position};
-use crate::schema::{Ident, RowIdentity, Table, TableName};
+use crate::schema::{RowIdentity, Table, TableName};
 use crate::source::{LogHealth, LogIdentity};
 use crate::transform::select::Selection;
 
@@ -56,7 +57,7 @@ impl Names {
 pub async fn create_publication(client: &Client, names: &Names, tables: &[Arc<Table>]) -> Result<()> {
     refuse_without_identity(tables)?;
     let doing = format!("creating publication {} at the source", names.publication);
-    let publication = Ident(&names.publication);
+    let publication = quoted(&names.publication);
     let list: Vec<&TableName> = tables.iter().map(|t| &t.name).collect();
     let mut statements = vec![format!("DROP PUBLICATION IF EXISTS {publication}")];
     let mut chunks = list.chunks(TABLES_A_STATEMENT);
@@ -84,7 +85,7 @@ pub async fn set_publication_tables(
     let want: BTreeSet<TableName> = tables.iter().map(|t| t.name.clone()).collect();
     let add: Vec<TableName> = want.difference(&have).cloned().collect();
     let remove: Vec<TableName> = have.difference(&want).cloned().collect();
-    let publication = Ident(&names.publication);
+    let publication = quoted(&names.publication);
     let mut statements = Vec::new();
     for (list, verb) in [(&add, "ADD"), (&remove, "DROP")] {
         let list: Vec<&TableName> = list.iter().collect();
@@ -104,7 +105,7 @@ pub async fn unpublish_excluded(client: &Client, names: &Names, selection: &Sele
     let have = published(client, names).await?;
     let excluded: Vec<&TableName> = have.iter().filter(|t| !selection.selects(t)).collect();
     let doing = format!("taking excluded tables out of publication {} at the source", names.publication);
-    let publication = Ident(&names.publication);
+    let publication = quoted(&names.publication);
     let statements: Vec<String> = excluded
         .chunks(TABLES_A_STATEMENT)
         .map(|chunk| format!("ALTER PUBLICATION {publication} DROP TABLE {}", only(chunk)))
@@ -141,7 +142,7 @@ fn refuse_without_identity(tables: &[Arc<Table>]) -> Result<()> {
 
 /// `ONLY` because a table's inheritance children are tables of their own here; on partitioned tables it means nothing.
 fn only(tables: &[&TableName]) -> String {
-    tables.iter().map(|t| format!("ONLY {t}")).collect::<Vec<_>>().join(", ")
+    tables.iter().map(|t| format!("ONLY {}", qualified(t))).collect::<Vec<_>>().join(", ")
 }
 
 async fn run_locked(client: &Client, doing: &str, statements: &[String]) -> Result<()> {
@@ -378,6 +379,18 @@ pub async fn drop_slot(client: &Client, name: &str, patience: Duration) -> Resul
     }
 }
 
+/// Ends the session that uses a temporary slot, and waits until the slot is gone with it. Nothing if there is none.
+///
+/// # Errors
+/// `Retry` if the session does not end.
+pub async fn end_user(client: &Client, name: &str) -> Result<()> {
+    const SQL: &str = "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots \
+         WHERE slot_name = $1::text AND temporary AND active_pid IS NOT NULL";
+    let doing = format!("ending the session that still uses replication slot {name} at the source");
+    client.execute(SQL, &[&name]).await.map_err(|e| wrap(&doing, &e))?;
+    drop_slot(client, name, Duration::from_secs(10)).await.map(drop)
+}
+
 /// Removes everything of this migration from the source: slot, publication, and, with the last migration of the
 /// database, the DDL trigger and the schema `switchyard`. Says what it removed; repeating it is harmless.
 pub async fn finish(client: &Client, names: &Names) -> Result<Vec<String>> {
@@ -388,7 +401,7 @@ pub async fn finish(client: &Client, names: &Names) -> Result<Vec<String>> {
     let doing = "removing the migration's publication from the source";
     let exists = "SELECT 1 FROM pg_catalog.pg_publication WHERE pubname = $1::text";
     if client.query_opt(exists, &[&names.publication]).await.map_err(|e| wrap(doing, &e))?.is_some() {
-        let sql = format!("DROP PUBLICATION IF EXISTS {}", Ident(&names.publication));
+        let sql = format!("DROP PUBLICATION IF EXISTS {}", quoted(&names.publication));
         client.batch_execute(&sql).await.map_err(|e| wrap(doing, &e))?;
         removed.push(format!("publication {}", names.publication));
     }

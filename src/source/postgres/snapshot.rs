@@ -44,6 +44,7 @@ pub struct PgSnapshot {
     exporter: Mutex<ReplicationStream>,
     tables: HashMap<TableName, Described>,
     block_size: u64,
+    taken_at: i64,
 }
 
 /// What the snapshot belongs to.
@@ -68,7 +69,7 @@ impl PgSnapshot {
     ) -> Result<PgSnapshot> {
         let doing = "opening the snapshot at the source";
         let leader = crate::pgwire::control::connect(info, "source").await?;
-        leader.batch_execute(&import(&name)).await.map_err(|e| wrap(doing, &e))?;
+        leader.batch_execute(&import(&name)).await.map_err(|e| gone(wrap(doing, &e)))?;
         // Many locks in one statement: a round trip a table would take minutes on thousands of tables.
         for part in tables.chunks(500) {
             let names: Vec<_> = part.iter().map(lockable).collect();
@@ -96,11 +97,15 @@ impl PgSnapshot {
                 "a table of the source was rewritten or emptied while its snapshot was being opened",
             ));
         }
-        let block_size: i32 = leader
-            .query_one("SELECT pg_catalog.current_setting('block_size')::int", &[])
+        let row = leader
+            .query_one(
+                "SELECT pg_catalog.current_setting('block_size')::int, \
+                 (extract(epoch FROM pg_catalog.transaction_timestamp()) * 1000000)::int8",
+                &[],
+            )
             .await
-            .map_err(|e| wrap(doing, &e))?
-            .get(0);
+            .map_err(|e| wrap(doing, &e))?;
+        let (block_size, taken_at): (i32, i64) = (row.get(0), row.get(1));
         Ok(PgSnapshot {
             info: info.clone(),
             start: place.start,
@@ -111,6 +116,7 @@ impl PgSnapshot {
             exporter: Mutex::new(exporter),
             tables: tables.into_iter().map(|d| (d.table.name.clone(), d)).collect(),
             block_size: block_size as u64,
+            taken_at,
         })
     }
 }
@@ -118,6 +124,11 @@ impl PgSnapshot {
 /// The table with its partitions, but without children that inherit from it: those are tables of their own.
 fn lockable(d: &Described) -> String {
     if d.partitioned { qualified(&d.table.name) } else { format!("ONLY {}", qualified(&d.table.name)) }
+}
+
+/// "Invalid snapshot identifier" (22023, later 42704): the session that exported it was lost, and there will be another.
+fn gone(e: Error) -> Error {
+    if matches!(e.code(), Some("22023" | "42704")) { e.with_class(crate::Class::Retry) } else { e }
 }
 
 fn import(name: &str) -> String {
@@ -134,6 +145,9 @@ impl SnapshotSession for PgSnapshot {
     }
     fn identity(&self) -> &LogIdentity {
         &self.identity
+    }
+    fn taken_at(&self) -> i64 {
+        self.taken_at
     }
     fn exported(&self) -> Option<&str> {
         Some(&self.name)
@@ -177,7 +191,7 @@ impl SnapshotSession for PgSnapshot {
 
     async fn reader(&self) -> Result<Box<dyn ChunkReader>> {
         let mut conn = PgConn::connect(&self.info, "source", Purpose::Sql).await?;
-        conn.execute(&import(&self.name)).await.context(JOINING)?;
+        conn.execute(&import(&self.name)).await.map_err(gone).context(JOINING)?;
         // A VACUUM FULL that waits for the leader's lock makes every newcomer wait behind it, and the leader waits for
         // its readers: no deadlock that the server could see. So the reader takes its locks before any such statement is
         // likely to come, and where one came first it gives up: the leader goes with it, and the copy is resumed after.

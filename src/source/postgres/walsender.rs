@@ -24,6 +24,13 @@ use crate::position::{Lsn, Position};
 
 /// A newly confirmed position is told to the server at most this often.
 const CONFIRM_EVERY: Duration = Duration::from_millis(200);
+/// While data pours in, the socket wakes us only for this much: the server flushes every message by itself, and waking
+/// for each costs both sides more than the message does (measured on a busy machine: some 15 % of a backlog).
+const GATHER: i32 = 32 << 10;
+/// How long less than that may lie in the socket. A quiet stream is never gathered, so its latency does not know this.
+const GATHER_AT_MOST: Duration = Duration::from_millis(1);
+/// Data pours in from so many bytes a millisecond.
+const POURING: usize = 8 << 10;
 /// A CopyData message with XLogData: tag, length, `w`, start, end, time.
 const DATA_HEAD: usize = 5 + 25;
 /// `k`, end, time, reply wanted.
@@ -60,6 +67,11 @@ pub(super) struct Wire {
     reported: Lsn,
     last_status: Instant,
     last_received: Instant,
+    /// Since `gauge_since`, so many bytes have arrived.
+    gauge: usize,
+    gauge_since: Instant,
+    /// The socket gathers, until this time at most.
+    gathering: Option<Instant>,
     /// Updates are sent at least this often.
     pub interval: Duration,
     /// Nothing from the server for so long: the connection is dead.
@@ -85,6 +97,9 @@ impl Wire {
             reported: Lsn(0),
             last_status: now,
             last_received: now,
+            gauge: 0,
+            gauge_since: now,
+            gathering: None,
             interval: Duration::from_secs(5),
             silence_limit: Duration::from_secs(60),
             wake_at: None,
@@ -163,11 +178,15 @@ impl Wire {
             Woken::Socket(Ok(0)) => {
                 return Err(Error::retry(format!("the {} closed the replication connection", self.name())));
             }
-            Woken::Socket(Ok(_)) => self.last_received = now,
+            Woken::Socket(Ok(n)) => {
+                self.last_received = now;
+                self.arrived(n, now);
+            }
             Woken::Socket(Err(e)) => {
                 return Err(Error::retry(format!("the replication connection to the {} was lost: {e}", self.name())));
             }
             Woken::Confirmed(alive) => self.confirming = alive,
+            Woken::Clock if self.gathering.is_some_and(|until| until <= now) => self.gather(None),
             Woken::Clock => {}
         }
         if self.is_full() {
@@ -209,6 +228,27 @@ impl Wire {
         let _ = tokio::time::timeout(patience, leaving).await;
     }
 
+    /// Gauges how fast data arrives, and gathers it while that is fast.
+    fn arrived(&mut self, bytes: usize, now: Instant) {
+        self.gauge += bytes;
+        let since = now.duration_since(self.gauge_since);
+        if since >= GATHER_AT_MOST {
+            let pours = self.gauge as u128 * 1000 >= POURING as u128 * since.as_micros();
+            (self.gauge, self.gauge_since) = (0, now);
+            self.gather(pours.then(|| now + GATHER_AT_MOST));
+        } else if self.gathering.is_some() {
+            self.gather(Some(now + GATHER_AT_MOST));
+        }
+    }
+
+    fn gather(&mut self, until: Option<Instant>) {
+        if self.gathering.is_some() != until.is_some() {
+            let (stream, _) = self.conn.parts();
+            stream.wake_at(if until.is_some() { GATHER } else { 1 });
+        }
+        self.gathering = until;
+    }
+
     fn is_full(&self) -> bool {
         self.buf.capacity() == self.buf.len()
     }
@@ -236,6 +276,9 @@ impl Wire {
         }
         if !self.is_full() {
             at = at.min(self.last_received + self.silence_limit);
+        }
+        if let Some(until) = self.gathering {
+            at = at.min(until);
         }
         self.wake_at.map_or(at, |wake| at.min(wake))
     }

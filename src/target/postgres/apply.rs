@@ -57,6 +57,9 @@ enum Expect {
     Anything,
 }
 
+/// Updates that give back which of their rows they found: the statement, its parameters, the table, the rows.
+type Searched<'a> = (Statement, Vec<st::Param>, Arc<Table>, Vec<&'a Row>);
+
 impl PgApplier {
     /// A session of `client`, which has the canonical settings. Sets what apply needs; `replica` says whether the role
     /// may set `session_replication_role`.
@@ -127,12 +130,14 @@ impl PgApplier {
             return self.all_sets(sets, convergent, missing).await;
         }
         self.simple("SAVEPOINT sets").await?;
+        let missing_before = missing.len();
         match self.all_sets(sets, convergent, missing).await {
             Ok(()) => self.simple("RELEASE SAVEPOINT sets").await,
             Err(e) if matches!(e.code(), Some("23505" | "23P01")) => {
                 // Two keys met in a unique or exclusion constraint in an order that the source never saw.
                 tracing::debug!("sets collided in a unique constraint; replaying in the source's order");
-                missing.clear();
+                // Those of earlier steps stay: they are not replayed.
+                missing.truncate(missing_before);
                 self.simple("ROLLBACK TO SAVEPOINT sets; RELEASE SAVEPOINT sets").await?;
                 for t in &sets.tables {
                     if t.table.has_secondary_unique {
@@ -162,7 +167,7 @@ impl PgApplier {
     ) -> Result<()> {
         let mut calls: Vec<(Statement, Vec<st::Param>, Expect)> = Vec::new();
         let mut copies: Vec<(&TableSet, Vec<&Row>)> = Vec::new();
-        let mut searched: Vec<(Statement, Vec<st::Param>, Arc<Table>, Vec<&Row>)> = Vec::new();
+        let mut searched: Vec<Searched<'_>> = Vec::new();
         for t in tables {
             let table = &t.table;
             let equality = self.equality(table).await?;
@@ -253,10 +258,10 @@ impl PgApplier {
             }
         }
         for ((_, params, expect), answer) in calls.into_iter().zip(answers) {
-            if let (Expect::Rows(want, table, what), Ok(got)) = (expect, answer) {
-                if got != want {
-                    return Err(self.diverged(&table, what, want, got, params).await);
-                }
+            if let (Expect::Rows(want, table, what), Ok(got)) = (expect, answer)
+                && got != want
+            {
+                return Err(self.diverged(&table, what, want, got, params).await);
             }
         }
         Ok(())
@@ -266,19 +271,10 @@ impl PgApplier {
     async fn diverged(&mut self, table: &Table, what: &str, want: u64, got: u64, params: Vec<st::Param>) -> Error {
         let key = table.key();
         let mut shown = String::new();
-        let names: Vec<_> = key.iter().map(|k| format!("c{k}")).collect();
-        let join: Vec<_> =
-            key.iter().map(|&k| format!("t.{}::text = d.c{k}::text", st::quoted(&table.columns[k].name))).collect();
-        let s = st::delete(table, &[]);
-        let sql = format!(
-            "SELECT {} FROM unnest({}) AS d({}) WHERE NOT EXISTS (SELECT 1 FROM {} t WHERE {}) LIMIT {KEYS_IN_ERROR}",
-            names.iter().map(|n| format!("{n}::text")).collect::<Vec<_>>().join(", "),
-            (1..=key.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", "),
-            names.join(", "),
-            st::qualified(&table.name),
-            join.join(" AND ")
-        );
-        if let Ok(statement) = self.client.prepare_typed(&sql, &s.types).await {
+        // The key's own comparison, so that it is looked up in the index: the table may be large.
+        let equality = self.equality(table).await.unwrap_or_else(|_| Vec::new().into());
+        let s = st::absent(table, &equality, KEYS_IN_ERROR);
+        if let Ok(statement) = self.client.prepare_typed(&s.sql, &s.types).await {
             let refs = refs(&params[..key.len()]);
             if let Ok(rows) = self.client.query(&statement, &refs).await {
                 let keys: Vec<_> = rows

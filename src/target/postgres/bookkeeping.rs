@@ -18,10 +18,10 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 use crate::error::{Error, Result};
 use crate::exchange::TablePlan;
 use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::quote::{literal, optional_literal, qualified, quoted};
 use crate::pgwire::{control, errors::wrap};
 use crate::position::Position;
 use crate::schema::TableName;
-use crate::target::sql::{ident, literal, optional_literal};
 use crate::target::{Checkpoint, CopyStage, SessionLock, TableCopy};
 
 /// The schema's name.
@@ -246,10 +246,10 @@ pub async fn ensure(client: &mut Client) -> Result<()> {
         let error = wrap(doing, e);
         match (error.code(), schema) {
             (Some("42501"), false) => {
-                error.hint(format!("GRANT CREATE ON DATABASE {} TO {};", ident(&database), ident(&user)))
+                error.hint(format!("GRANT CREATE ON DATABASE {} TO {};", quoted(&database), quoted(&user)))
             }
             (Some("42501"), true) => {
-                error.hint(format!("GRANT USAGE, CREATE ON SCHEMA switchyard TO {};", ident(&user)))
+                error.hint(format!("GRANT USAGE, CREATE ON SCHEMA switchyard TO {};", quoted(&user)))
             }
             _ => error,
         }
@@ -334,6 +334,11 @@ pub async fn checkpoint(client: &Client, name: &str) -> Result<Option<Checkpoint
 /// Makes the bookkeeping if it is missing, and the checkpoint row or a higher epoch in it. The caller holds the lock.
 pub async fn take_over(client: &mut Client, name: &str) -> Result<Checkpoint> {
     ensure(client).await?;
+    // Whatever the server's or the role's default is: positions read here are confirmed to the source as they are.
+    client
+        .batch_execute("SET synchronous_commit = on")
+        .await
+        .map_err(|e| wrap("preparing to raise the checkpoint's epoch", &e))?;
     // One statement, so that two daemons can never get the same epoch.
     let sql = format!(
         "INSERT INTO switchyard.checkpoint AS c (name, epoch, stage) VALUES ($1, 1, 'started')
@@ -354,7 +359,7 @@ pub fn name_session(name: &str) -> String {
 }
 
 /// Ends sessions that a predecessor left behind (a stopped process, a host that vanished): they hold locks, and the
-/// epoch would refuse their commits anyway. Call it after [`take_over`].
+/// epoch would refuse their commits anyway. The caller holds the lock.
 pub async fn end_predecessors(client: &Client, name: &str) -> Result<()> {
     client
         .execute(
@@ -374,8 +379,8 @@ pub fn save_sql(name: &str, c: &Checkpoint) -> Result<String> {
     let log = log.map_err(|e| Error::fatal(format!("writing the checkpoint's log identity: {e}")))?;
     let text = |p: &Option<Position>| optional_literal(p.as_ref().map(|p| p.to_string()).as_deref());
     Ok(format!(
-        "UPDATE switchyard.checkpoint SET stage = '{}', log = {}, position = {}, consistent_at = {}, committed_at = {}, \
-         updated_at = pg_catalog.now() WHERE name = {} AND epoch = {}",
+        "UPDATE switchyard.checkpoint SET stage = '{}', log = coalesce({}, log), position = coalesce({}, position), \
+         consistent_at = coalesce({}, consistent_at), committed_at = coalesce({}, committed_at), updated_at = pg_catalog.now() WHERE name = {} AND epoch = {}",
         stage_word(c.stage),
         optional_literal(log.as_deref()),
         text(&c.position),
@@ -514,7 +519,7 @@ pub async fn mark_indexed(client: &Client, name: &str, epoch: i64, table: &Table
 pub async fn analyze(client: &Client, tables: &[TableName]) -> Result<()> {
     for t in tables {
         client
-            .batch_execute(&format!("ANALYZE {}", crate::target::sql::table(t)))
+            .batch_execute(&format!("ANALYZE {}", qualified(t)))
             .await
             .map_err(|e| wrap(format!("analyzing {t} on the target"), &e))?;
     }

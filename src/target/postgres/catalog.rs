@@ -200,7 +200,7 @@ pub async fn missing(client: &Client, expected: &[Arc<Table>]) -> Result<Vec<Str
         let lacking: Vec<&str> =
             want.columns.iter().map(|c| c.name.as_str()).filter(|c| have.column(c).is_none()).collect();
         if !lacking.is_empty() {
-            said.push(format!("table {} lacks the columns {}", want.name, crate::target::sql::ident_list(lacking)));
+            said.push(format!("table {} lacks the columns {}", want.name, crate::pgwire::quote::list(lacking)));
         }
     }
     Ok(said)

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::exchange::{DatabaseIdentity, SourceFacts};
 use crate::finding::{Finding, Severity};
 use crate::pgwire::errors::wrap;
+use crate::pgwire::quote::{qualified, quoted};
 use crate::schema::{Identity, Table, TableName};
-use crate::target::sql::{ident, table as quoted};
 
 /// The oldest version that can be a target.
 const OLDEST: i32 = 140_000;
@@ -102,7 +102,7 @@ async fn server(client: &Client, source: &SourceFacts, found: &mut Vec<Finding>)
             problem("read_only", "default_transaction_read_only is on for this role or database on the target").fix(
                 format!(
                     "ALTER DATABASE {} RESET default_transaction_read_only; (or the same for the role)",
-                    ident(&database)
+                    quoted(&database)
                 ),
             ),
         );
@@ -201,9 +201,13 @@ async fn privileges(
             (Some(c), Some(u)) if (create_schema && !c) || !u => found.push(
                 problem(
                     "schema_privilege",
-                    format!("role {user} may not create tables in schema {} on the target", ident(&schema)),
+                    format!("role {user} may not create tables in schema {} on the target", quoted(&schema)),
                 )
-                .fix(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", ident(&schema), ident(&user))),
+                .fix(format!(
+                    "GRANT USAGE, CREATE ON SCHEMA {} TO {};",
+                    quoted(&schema),
+                    quoted(&user)
+                )),
             ),
             _ => {}
         }
@@ -214,7 +218,7 @@ async fn privileges(
                 "database_privilege",
                 format!("role {user} may not create schemas in database {database} on the target"),
             )
-            .fix(format!("GRANT CREATE ON DATABASE {} TO {};", ident(&database), ident(&user))),
+            .fix(format!("GRANT CREATE ON DATABASE {} TO {};", quoted(&database), quoted(&user))),
         );
     }
     if quiesce::replication_role_allowed(client).await? {
@@ -228,7 +232,7 @@ async fn privileges(
                 "session_replication_role",
                 format!("role {user} may not set it on the target: triggers are disabled and foreign keys dropped until the migration is finished, then restored"),
             )
-            .fix(format!("on PostgreSQL 15 and newer, optional: GRANT SET ON PARAMETER session_replication_role TO {};", ident(&user))),
+            .fix(format!("on PostgreSQL 15 and newer, optional: GRANT SET ON PARAMETER session_replication_role TO {};", quoted(&user))),
         );
     }
     Ok(())
@@ -276,13 +280,13 @@ async fn existing(
                 )
                 .fix(format!(
                     "ALTER TABLE {} OWNER TO CURRENT_USER; as a superuser, naming the role of target.url",
-                    quoted(t)
+                    qualified(t)
                 )),
             );
             continue;
         }
         if fresh {
-            let sql = format!("SELECT EXISTS (SELECT FROM {})", quoted(t));
+            let sql = format!("SELECT EXISTS (SELECT FROM {})", qualified(t));
             match client.query_one(&sql, &[]).await {
                 Ok(r) if r.get::<_, bool>(0) => {
                     let about = if have.estimated_rows > 0 {
@@ -292,7 +296,7 @@ async fn existing(
                     };
                     found.push(problem("table_not_empty", format!("table {t} on the target holds rows already ({about})")).fix(format!(
                         "if they are not needed: TRUNCATE {}; else leave the table out with tables.exclude, or use another database",
-                        quoted(t)
+                        qualified(t)
                     )));
                 }
                 Ok(_) => {}
@@ -310,13 +314,13 @@ async fn existing(
                         "extra_column",
                         format!(
                             "column {} of {t} exists only on the target, is NOT NULL and has no default",
-                            ident(&c.name)
+                            quoted(&c.name)
                         ),
                     )
                     .fix(format!(
                         "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL; or give it a default",
-                        quoted(t),
-                        ident(&c.name)
+                        qualified(t),
+                        quoted(&c.name)
                     )),
                 );
             }
@@ -326,12 +330,12 @@ async fn existing(
                 found.push(
                     problem(
                         "generated_column",
-                        format!("column {} of {t} is generated on the target but not on the source", ident(&c.name)),
+                        format!("column {} of {t} is generated on the target but not on the source", quoted(&c.name)),
                     )
                     .fix(format!(
                         "ALTER TABLE {} ALTER COLUMN {} DROP EXPRESSION;",
-                        quoted(t),
-                        ident(&c.name)
+                        qualified(t),
+                        quoted(&c.name)
                     )),
                 );
             }
@@ -411,7 +415,7 @@ async fn extensions(client: &Client, wanted: &[String], found: &mut Vec<Finding>
                     "extension",
                     format!("extension {name} is not created on the target, and only a superuser may create it"),
                 )
-                .fix(format!("as a superuser, in the target database: CREATE EXTENSION {};", ident(&name))),
+                .fix(format!("as a superuser, in the target database: CREATE EXTENSION {};", quoted(&name))),
             );
         }
     }

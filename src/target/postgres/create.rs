@@ -13,9 +13,9 @@ use tokio_postgres::Client;
 use super::quiesce::{self, Mode};
 use crate::error::{Error, Result};
 use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::quote::{qualified, quoted};
 use crate::pgwire::{control, errors::wrap};
 use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
-use crate::target::sql::{ident, table as quoted};
 
 /// Memory that all index builds of one table may use together, at most.
 const MAINTENANCE_MEMORY_MB: i64 = 512;
@@ -110,9 +110,9 @@ pub async fn create_key(info: &ConnInfo, name: &str, script: &SchemaScript, tabl
         // It cannot find rows (a nullable column), so it must not stand in the way of convergent apply.
         let name = object.name.strip_prefix(&format!("{} ", table.name)).unwrap_or(&object.name);
         let sql = if object.kind == "CONSTRAINT" {
-            format!("ALTER TABLE {} DROP CONSTRAINT {}", quoted(table), ident(name))
+            format!("ALTER TABLE {} DROP CONSTRAINT {}", qualified(table), quoted(name))
         } else {
-            format!("DROP INDEX {}.{}", ident(&table.schema), ident(name))
+            format!("DROP INDEX {}.{}", quoted(&table.schema), quoted(name))
         };
         maker.client.batch_execute(&sql).await.map_err(|e| wrap(doing, &e))?;
     }
@@ -315,12 +315,12 @@ impl<'a> Maker<'a> {
             ("58P01", _) => e.with_class(crate::error::Class::Fatal),
             ("42501", "EXTENSION") => Error::fatal(e.message()).with_code(code).hint(format!(
                 "as a superuser, in database {}: CREATE EXTENSION {};",
-                ident(&database),
-                ident(&o.name)
+                quoted(&database),
+                quoted(&o.name)
             )),
-            ("42501", "SCHEMA") => e.hint(format!("GRANT CREATE ON DATABASE {} TO {};", ident(&database), ident(&user))),
+            ("42501", "SCHEMA") => e.hint(format!("GRANT CREATE ON DATABASE {} TO {};", quoted(&database), quoted(&user))),
             ("42501", _) if !o.schema.is_empty() => {
-                e.hint(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", ident(&o.schema), ident(&user)))
+                e.hint(format!("GRANT USAGE, CREATE ON SCHEMA {} TO {};", quoted(&o.schema), quoted(&user)))
             }
             _ => e,
         }
@@ -338,7 +338,7 @@ impl<'a> Maker<'a> {
         let tx = self.client.transaction().await.map_err(|e| wrap(&doing, &e))?;
         tx.batch_execute("SET LOCAL lock_timeout = '5s'").await.map_err(|e| wrap(&doing, &e))?;
         let have = tx.query(columns, &[&old.schema, &old.name]).await.map_err(|e| wrap(&doing, &e))?;
-        tx.batch_execute(&format!("ALTER TABLE {} RENAME TO {}", quoted(&old), ident(aside)))
+        tx.batch_execute(&format!("ALTER TABLE {} RENAME TO {}", qualified(&old), quoted(aside)))
             .await
             .map_err(|e| wrap(&doing, &e))?;
         if let Err(e) = tx.batch_execute(&o.sql).await {
@@ -436,7 +436,7 @@ impl<'a> Maker<'a> {
         if !validate {
             return Ok(());
         }
-        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", quoted(t), ident(&constraint));
+        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", qualified(t), quoted(&constraint));
         match self.run(o, &sql, true).await {
             Err(e) if e.code() == Some("23503") && !self.references_selected(t, &constraint).await? => {
                 warnings.push(format!(

@@ -7,24 +7,24 @@ use super::ddl::{mentions, refused, stop};
 use crate::change::{Ddl, DdlEffect, Partition, UserType};
 use crate::error::Result;
 use crate::pgwire::errors::wrap;
+use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::schema::{Table, TableName};
 use crate::target::DdlOutcome;
-use crate::target::sql::{ident, literal, table as quoted};
 
 /// Makes the schema if there is none of that name.
 pub(super) async fn ensure_schema(client: &Client, name: &str) -> Result<()> {
-    let doing = || format!("making schema {} on the target", ident(name));
+    let doing = || format!("making schema {} on the target", quoted(name));
     let there = client.query_opt("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1", &[&name]).await;
     if there.map_err(|e| wrap(doing(), &e))?.is_some() {
         return Ok(());
     }
     // Without IF NOT EXISTS, which asks for the right to make one even where there is nothing to do.
-    client.batch_execute(&format!("CREATE SCHEMA {}", ident(name))).await.map_err(|e| wrap(doing(), &e))
+    client.batch_execute(&format!("CREATE SCHEMA {}", quoted(name))).await.map_err(|e| wrap(doing(), &e))
 }
 
 /// A table whose rows are not in the log.
 pub(super) fn unfollowed(ddl: &Ddl, table: &TableName, why: &str) -> DdlOutcome {
-    let t = quoted(table);
+    let t = qualified(table);
     stop(
         ddl,
         format!("{table} is selected, but {why}, so its rows are not in the log"),
@@ -124,7 +124,7 @@ pub(super) async fn partitions(
     for p in want.iter().filter(|p| !have.contains(&p.name)) {
         let divided = p.key.as_ref().map(|k| format!(" PARTITION BY {k}")).unwrap_or_default();
         let create =
-            format!("CREATE TABLE {} PARTITION OF {} {}{divided}", quoted(&p.name), quoted(&p.parent), p.bound);
+            format!("CREATE TABLE {} PARTITION OF {} {}{divided}", qualified(&p.name), qualified(&p.parent), p.bound);
         if !p.empty {
             return Ok(stop(
                 ddl,
@@ -132,14 +132,19 @@ pub(super) async fn partitions(
                 format!(
                     "bring {} with its rows to the target and run ALTER TABLE {} ATTACH PARTITION {} {} there",
                     p.name,
-                    quoted(&p.parent),
-                    quoted(&p.name),
+                    qualified(&p.parent),
+                    qualified(&p.name),
                     p.bound
                 ),
             ));
         }
         if super::catalog::table(client, &p.name).await?.is_some() {
-            run.push(format!("ALTER TABLE {} ATTACH PARTITION {} {}", quoted(&p.parent), quoted(&p.name), p.bound));
+            run.push(format!(
+                "ALTER TABLE {} ATTACH PARTITION {} {}",
+                qualified(&p.parent),
+                qualified(&p.name),
+                p.bound
+            ));
         } else {
             ensure_schema(client, &p.name.schema).await?;
             run.push(create);
@@ -183,8 +188,8 @@ pub(super) async fn constraint(
                 format!("the target has another constraint {name} on {table}"),
                 format!(
                     "run ALTER TABLE {} DROP CONSTRAINT {}; {definition} on the target",
-                    quoted(table),
-                    ident(name)
+                    qualified(table),
+                    quoted(name)
                 ),
             )
         });
@@ -203,10 +208,10 @@ pub(super) async fn undone(
     name: &TableName,
 ) -> Result<DdlOutcome> {
     let doing = format!("dropping {name} on the target");
-    let n = ident(&name.name);
+    let n = quoted(&name.name);
     let (sql, there) = match table {
         Some(t) => (
-            format!("ALTER TABLE {} DROP CONSTRAINT {n}", quoted(t)),
+            format!("ALTER TABLE {} DROP CONSTRAINT {n}", qualified(t)),
             client
                 .query_opt(
                     "SELECT FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -217,7 +222,7 @@ pub(super) async fn undone(
         ),
         // A constraint's index goes with the constraint.
         None => (
-            format!("DROP INDEX {}.{n}", ident(&name.schema)),
+            format!("DROP INDEX {}.{n}", quoted(&name.schema)),
             client
                 .query_opt(
                     "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -241,7 +246,7 @@ pub(super) async fn undone(
 pub(super) async fn sequence(client: &Client, name: &TableName, definition: &str) -> Result<DdlOutcome> {
     let doing = || format!("making sequence {name} on the target");
     let there = client
-        .query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&quoted(name)])
+        .query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&qualified(name)])
         .await
         .map_err(|e| wrap(doing(), &e))?;
     let (exists, create): (bool, bool) = (there.get(0), definition.starts_with("CREATE"));
@@ -276,7 +281,7 @@ async fn attempt(client: &Client, sql: &str) -> Result<Option<String>> {
 
 /// A type of the user.
 pub(super) async fn user_type(client: &Client, ddl: &Ddl, after: &UserType, used: bool) -> Result<DdlOutcome> {
-    let t = quoted(&after.name);
+    let t = qualified(&after.name);
     let Some(have) = type_on_target(client, &after.name).await? else {
         let sql = match after.kind {
             'e' => {
@@ -284,7 +289,8 @@ pub(super) async fn user_type(client: &Client, ddl: &Ddl, after: &UserType, used
                 format!("CREATE TYPE {t} AS ENUM ({})", labels.join(", "))
             }
             'c' => {
-                let fields: Vec<String> = after.attributes.iter().map(|(n, ty)| format!("{} {ty}", ident(n))).collect();
+                let fields: Vec<String> =
+                    after.attributes.iter().map(|(n, ty)| format!("{} {ty}", quoted(n))).collect();
                 format!("CREATE TYPE {t} AS ({})", fields.join(", "))
             }
             _ => {
@@ -356,7 +362,7 @@ pub(super) fn enumeration(ddl: &Ddl) -> Option<&UserType> {
 
 /// What makes the labels `have` the labels `want`; `None` if renaming and adding do not. Pure.
 fn enum_steps(name: &TableName, have: &[String], want: &[String]) -> Option<Vec<String>> {
-    let t = quoted(name);
+    let t = qualified(name);
     let mut run = Vec::new();
     let mut now: Vec<String> = have.to_vec();
     if have.len() == want.len() {

@@ -58,9 +58,10 @@ impl Loader for PgLoader {
         let mut options = format!("FORMAT {}", if binary { "binary" } else { "text" });
         let sql = match mode {
             LoadMode::Upsert => {
+                // Not LIKE, which brings NOT NULL along: generated columns stay empty here.
                 self.conn
                     .execute(&format!(
-                        "CREATE TEMP TABLE IF NOT EXISTS switchyard_stage (LIKE {}) ON COMMIT DROP",
+                        "CREATE TEMP TABLE switchyard_stage ON COMMIT DROP AS TABLE {} WITH NO DATA",
                         st::qualified(&table.name)
                     ))
                     .await

@@ -107,6 +107,9 @@ impl Target for PostgresTarget {
     }
     async fn take_over(&self) -> Result<Checkpoint> {
         let mut client = self.control().await?;
+        // Before, because one that stands still in the middle of a batch holds the checkpoint's row; after, because one
+        // that is alive may have come back meanwhile.
+        bookkeeping::end_predecessors(&client, &self.name).await?;
         let checkpoint = bookkeeping::take_over(&mut client, &self.name).await?;
         bookkeeping::end_predecessors(&client, &self.name).await?;
         Ok(checkpoint)

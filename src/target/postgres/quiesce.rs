@@ -10,8 +10,8 @@ use tokio_postgres::{Client, Transaction};
 use super::bookkeeping;
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
+use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::schema::TableName;
-use crate::target::sql::{ident, literal, table as quoted};
 
 /// How the applier gets past triggers and foreign keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub(super) async fn note_foreign_key(
     validate: bool,
 ) -> Result<()> {
     if validate {
-        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", quoted(table), ident(constraint));
+        let sql = format!("ALTER TABLE {} VALIDATE CONSTRAINT {}", qualified(table), quoted(constraint));
         note(tx, name, table, "validate", constraint, &sql).await?;
     }
     note(tx, name, table, "foreign key", constraint, add).await
@@ -156,8 +156,8 @@ async fn firing(tx: &Transaction<'_>, table: &TableName, mode: Mode) -> Result<V
             let only = if word == "TRIGGER" { "ONLY " } else { "" };
             Step {
                 kind: if word == "TRIGGER" { "trigger" } else { "rule" },
-                change: format!("ALTER TABLE {only}{} DISABLE {word} {}", quoted(&on), ident(&object)),
-                undo: format!("ALTER TABLE {only}{} {how} {word} {}", quoted(&on), ident(&object)),
+                change: format!("ALTER TABLE {only}{} DISABLE {word} {}", qualified(&on), quoted(&object)),
+                undo: format!("ALTER TABLE {only}{} {how} {word} {}", qualified(&on), quoted(&object)),
                 table: on,
                 object,
             }
@@ -179,9 +179,9 @@ async fn columns_and_policies(tx: &Transaction<'_>, table: &TableName) -> Result
         .map_err(|e| wrap(format!("listing identity columns of {table} on the target"), &e))?;
     let mut steps = Vec::new();
     for (i, r) in rows.iter().enumerate() {
-        let t = quoted(table);
+        let t = qualified(table);
         if let Some(column) = r.get::<_, Option<String>>(0) {
-            let alter = format!("ALTER TABLE {t} ALTER COLUMN {} SET GENERATED", ident(&column));
+            let alter = format!("ALTER TABLE {t} ALTER COLUMN {} SET GENERATED", quoted(&column));
             steps.push(Step {
                 kind: "identity",
                 table: table.clone(),
@@ -224,11 +224,11 @@ async fn foreign_keys(tx: &Transaction<'_>, table: &TableName) -> Result<Vec<Ste
         let on = TableName::new(r.get::<_, String>(0), r.get::<_, String>(1));
         let (constraint, mut definition): (String, String) = (r.get(2), r.get(3));
         let (validated, partitioned): (bool, bool) = (r.get(4), r.get(5));
-        let t = quoted(&on);
+        let t = qualified(&on);
         // A partitioned table cannot have an unvalidated foreign key before PostgreSQL 18.
         if validated && !partitioned {
             definition.push_str(" NOT VALID");
-            let validate = format!("ALTER TABLE {t} VALIDATE CONSTRAINT {}", ident(&constraint));
+            let validate = format!("ALTER TABLE {t} VALIDATE CONSTRAINT {}", quoted(&constraint));
             steps.push(Step {
                 kind: "validate",
                 table: on.clone(),
@@ -237,13 +237,13 @@ async fn foreign_keys(tx: &Transaction<'_>, table: &TableName) -> Result<Vec<Ste
                 undo: validate,
             });
         }
-        let mut undo = format!("ALTER TABLE {t} ADD CONSTRAINT {} {definition}", ident(&constraint));
+        let mut undo = format!("ALTER TABLE {t} ADD CONSTRAINT {} {definition}", quoted(&constraint));
         if let Some(comment) = r.get::<_, Option<String>>(6) {
-            undo.push_str(&format!("; COMMENT ON CONSTRAINT {} ON {t} IS {}", ident(&constraint), literal(&comment)));
+            undo.push_str(&format!("; COMMENT ON CONSTRAINT {} ON {t} IS {}", quoted(&constraint), literal(&comment)));
         }
         steps.push(Step {
             kind: "foreign key",
-            change: format!("ALTER TABLE {t} DROP CONSTRAINT {}", ident(&constraint)),
+            change: format!("ALTER TABLE {t} DROP CONSTRAINT {}", quoted(&constraint)),
             table: on,
             object: constraint,
             undo,

@@ -196,6 +196,20 @@ pub fn delete(table: &Table, equality: &KeyEquality) -> SetStatement {
     }
 }
 
+/// Which of the keys, at most so many, the table does not hold, as text.
+pub fn absent(table: &Table, equality: &KeyEquality, most: usize) -> SetStatement {
+    let columns = table.key().to_vec();
+    let (from, types) = source_of(table, &columns);
+    let shown: Vec<_> = columns.iter().map(|c| format!("d.c{c}::text")).collect();
+    let sql = format!(
+        "SELECT {} FROM {from} WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {}) LIMIT {most}",
+        shown.join(", "),
+        only(table),
+        key_join(table, equality)
+    );
+    SetStatement { sql, columns, types }
+}
+
 fn column_list(table: &Table) -> String {
     table.columns.iter().map(|c| quoted(&c.name)).collect::<Vec<_>>().join(", ")
 }
