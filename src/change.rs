@@ -188,6 +188,13 @@ pub enum DdlEffect {
         /// Whether a table of the selection has columns of it.
         used: bool,
     },
+    /// A constraint of a table, or an index, was dropped.
+    Undone {
+        /// The constraint's table; `None` for an index.
+        table: Option<TableName>,
+        /// Constraint or index; the schema is the table's or the index's own.
+        name: TableName,
+    },
     /// A sequence that belongs to no identity column was made, or got its owner.
     Sequence {
         /// Its name.

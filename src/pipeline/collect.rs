@@ -4,7 +4,7 @@
 //! handed over at any moment and always ends at a commit. A transaction that outgrows [`Limits::piece`] is handed over
 //! in pieces without an end, which the applier keeps in one open target transaction.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{Batch, BatchEnd, Sets, Step};
@@ -65,8 +65,6 @@ pub struct Collector {
     limits: Limits,
     knowledge: Knowledge,
     routes: HashMap<TableId, Route>,
-    /// Tables in the log that the selection leaves out: excluded after they were published.
-    left_out: HashSet<TableId>,
     sources: HashMap<TableName, Arc<Table>>,
     /// Described by the log, and not on the target.
     absent: HashMap<TableId, TableName>,
@@ -89,7 +87,6 @@ impl Collector {
             limits,
             knowledge,
             routes: HashMap::new(),
-            left_out: HashSet::new(),
             sources: HashMap::new(),
             absent: HashMap::new(),
             consistent_at,
@@ -234,10 +231,11 @@ impl Collector {
         match event {
             Event::Change(change) => {
                 let Some(route) = self.routes.get(&change.table) else {
-                    if self.left_out.contains(&change.table) {
-                        return Ok(());
-                    }
                     if let Some(name) = self.absent.get(&change.table) {
+                        if !self.knowledge.selection.selects(name) {
+                            // Excluded after it was published.
+                            return Ok(());
+                        }
                         return Err(Error::fatal(format!(
                             "{name}: the log holds changes of this table, but the target has no such table"
                         ))
@@ -284,7 +282,8 @@ impl Collector {
         if unchanged && self.routes.contains_key(&table.id) {
             return Ok(());
         }
-        let Some(target) = self.knowledge.targets.get(&name) else {
+        let selected = self.knowledge.selection.selects(&name);
+        let Some(target) = self.knowledge.targets.get(&name).filter(|_| selected) else {
             // No error yet: pgoutput describes a partition, too, before it sends the partition's changes as its root's.
             self.absent.insert(table.id, name);
             return Ok(());
@@ -319,6 +318,7 @@ impl Collector {
                 Some(table.clone())
             }
             DdlEffect::Partitions { root, .. } => Some(root.clone()),
+            DdlEffect::Undone { table, .. } => table.clone(),
             DdlEffect::PartitionDropped { .. }
             | DdlEffect::Type { .. }
             | DdlEffect::Sequence { .. }

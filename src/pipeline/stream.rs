@@ -1,6 +1,6 @@
 //! The stream: capture, collect and apply as tasks that overlap. A batch forms while the previous one commits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ const QUEUE_BYTES: usize = 4 << 20;
 const DURABLE_EVERY: Duration = Duration::from_millis(200);
 /// How often the source's log is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
+/// How often tables are looked for that nobody announced.
+const NEW_TABLES_EVERY: Duration = Duration::from_secs(15);
 /// How often a place without anything to apply is stored, so that the source can let go of its log.
 const IDLE_CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// A batch that takes longer than this is said in the status.
@@ -435,8 +437,17 @@ impl ApplyTask {
 async fn health(p: &Pipeline, identity: &LogIdentity) -> Result<()> {
     let mut tick = tokio::time::interval(HEALTH_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
+    let mut named = HashSet::new();
     loop {
         tick.tick().await;
+        if looked.elapsed() > NEW_TABLES_EVERY {
+            // A failure to look says nothing about the stream.
+            if let Err(e) = new_tables(p, &mut named).await {
+                tracing::debug!("looking for new tables: {e}");
+            }
+            looked = Instant::now();
+        }
         let h = match p.source.health(identity).await {
             Ok(h) => h,
             // The capture's own connection decides whether the source is gone.
@@ -457,4 +468,22 @@ async fn health(p: &Pipeline, identity: &LogIdentity) -> Result<()> {
             ));
         }
     }
+}
+
+/// Says which tables of the selection the target has not: without a DDL trigger at the source, their rows are not in the log.
+async fn new_tables(p: &Pipeline, named: &mut HashSet<TableName>) -> Result<()> {
+    let names: Vec<TableName> = p.source.tables().await?.iter().map(|t| t.name.clone()).collect();
+    let there = p.target.tables(&names).await?;
+    let lacking = names.into_iter().zip(there).filter(|(_, t)| t.is_none()).map(|(n, _)| n).collect::<HashSet<_>>();
+    // Twice in a row: a table may be on its way.
+    let mut said: Vec<String> = lacking.intersection(named).map(ToString::to_string).collect();
+    said.sort();
+    if !said.is_empty() {
+        p.warn(format!(
+            "tables of the selection that were made since are not on the target and not followed: {}; leave them out with tables.exclude, or begin anew to have them too",
+            said.join(", ")
+        ));
+    }
+    *named = lacking;
+    Ok(())
 }

@@ -7,6 +7,7 @@ mod cli_life;
 mod config;
 mod constraints;
 mod copy_wire;
+mod ddl_stream;
 mod demo;
 mod fencing;
 mod http;

@@ -135,12 +135,10 @@ async fn given_relations_when_resolved_then_the_log_decides_and_changes_are_name
     // Without a message of the trigger the catalog is asked, and must agree with the log.
     let new = resolver.resolve(&relation(&[("id", 23), ("a", 25), ("b", 23)])).await.unwrap();
     assert_eq!((new.columns.len(), new.id), (3, old.id));
-    let e = resolver.resolve(&relation(&[("id", 20), ("c", 25), ("b", 23)])).await.unwrap_err();
-    for said in
-        ["public.t", "column c was added", "column a was dropped or renamed", "column id has another type than integer"]
-    {
-        assert!(e.message().contains(said), "{e}");
-    }
+    // The catalog has moved on: the log's own description counts, and what is certain of the catalog's.
+    let then = resolver.resolve(&relation(&[("id", 20), ("c", 1700), ("b", 23)])).await.unwrap();
+    let columns: Vec<_> = then.columns.iter().map(|c| (&*c.name, &*c.type_name, c.number > 0)).collect();
+    assert_eq!(columns[1..], [("c", "numeric", false), ("b", "integer", true)]);
 }
 
 #[test]

@@ -139,6 +139,12 @@ enum Effect {
     Dropped {
         table: TableName,
     },
+    /// A constraint has a table, an index a schema.
+    Undone {
+        table: Option<TableName>,
+        schema: Option<String>,
+        name: String,
+    },
     Other,
     Unknown {
         error: String,
@@ -208,6 +214,10 @@ fn read(json: &[u8], ids: &TableIds) -> Result<Read> {
             DdlEffect::Type { after: r#type.after, used: !users.is_empty() }
         }
         Effect::Sequence { name, definition } => DdlEffect::Sequence { name, definition },
+        Effect::Undone { table, schema, name } => {
+            let schema = schema.or_else(|| table.as_ref().map(|t| t.schema.clone())).unwrap_or_default();
+            DdlEffect::Undone { table, name: TableName::new(schema, name) }
+        }
         Effect::Other => DdlEffect::Other,
         Effect::Unknown { error } => {
             return Err(Error::fatal(format!(
@@ -394,6 +404,9 @@ impl CatalogResolver {
                     ddl.effect = DdlEffect::PartitionDropped { table: table.clone() };
                 }
                 Ok(Some(ddl))
+            }
+            DdlEffect::Undone { table, .. } => {
+                Ok(table.as_ref().is_none_or(|t| self.selection.selects(t)).then_some(ddl))
             }
             DdlEffect::Partitions { root, .. } => Ok(self.selection.selects(root).then_some(ddl)),
             DdlEffect::Type { used, .. } => {

@@ -168,7 +168,7 @@ CREATE OR REPLACE FUNCTION switchyard.on_ddl() RETURNS event_trigger LANGUAGE pl
   SET bytea_output = 'hex' SET extra_float_digits = 1 SET lc_monetary = 'C' AS $f$
 DECLARE
   c record;
-  k record;
+  part record;
   base jsonb;
   doc jsonb;
   root oid;
@@ -186,7 +186,8 @@ BEGIN
               WHEN cmd.relkind IN ('r', 'p') THEN 3 ELSE 4 END, cmd.partition, cmd.objid
   LOOP
     CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
-    base := pg_catalog.jsonb_build_object('tag', c.command_tag, 'statement', statement, 'object', coalesce(c.object_identity, ''));
+    -- CREATE TABLE … (LIKE …) is also reported as the ALTER TABLE that it makes of itself.
+    base := pg_catalog.jsonb_build_object('tag', CASE WHEN tg_tag LIKE 'CREATE%' OR tg_tag = 'SELECT INTO' THEN tg_tag ELSE c.command_tag END, 'statement', statement, 'object', coalesce(c.object_identity, ''));
     IF c.relkind IN ('r', 'p') AND NOT c.in_extension THEN
       doc := base || pg_catalog.jsonb_build_object('effect', 'table', 'table', switchyard.describe_table(c.objid),
         'unpublished', switchyard.publish(c.objid),
@@ -197,7 +198,7 @@ BEGIN
         PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || pg_catalog.jsonb_build_object('effect', 'partitions')
           || switchyard.describe_partitions(root))::text);
       END IF;
-      FOR k IN SELECT s.oid, sn.nspname, s.relname, a.attname, tn.nspname AS of_schema, t.relname AS of_table
+      FOR part IN SELECT s.oid, sn.nspname, s.relname, a.attname, tn.nspname AS of_schema, t.relname AS of_table
                  FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
                  JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
@@ -206,21 +207,21 @@ BEGIN
                   AND d.refobjid = c.objid AND d.deptype = 'a' AND pg_catalog.age(d.xmin) <= 0
       LOOP
         PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || pg_catalog.jsonb_build_object('effect', 'sequence',
-          'name', pg_catalog.jsonb_build_object('schema', k.nspname, 'name', k.relname),
-          'definition', pg_catalog.format('ALTER SEQUENCE %I.%I OWNED BY %I.%I.%I', k.nspname, k.relname, k.of_schema, k.of_table, k.attname)))::text);
+          'name', pg_catalog.jsonb_build_object('schema', part.nspname, 'name', part.relname),
+          'definition', pg_catalog.format('ALTER SEQUENCE %I.%I OWNED BY %I.%I.%I', part.nspname, part.relname, part.of_schema, part.of_table, part.attname)))::text);
       END LOOP;
       -- Constraints that this transaction made (their age is zero, or less in a subtransaction), those of a partition's parent left to it.
-      FOR k IN SELECT n.contype, n.conname, pg_catalog.pg_get_constraintdef(n.oid) AS definition, t.relname, s.nspname
+      FOR part IN SELECT n.contype, n.conname, pg_catalog.pg_get_constraintdef(n.oid) AS definition, t.relname, s.nspname
                  FROM pg_catalog.pg_constraint n JOIN pg_catalog.pg_class t ON t.oid = n.conrelid JOIN pg_catalog.pg_namespace s ON s.oid = t.relnamespace
                 WHERE n.conrelid = c.objid AND n.contype IN ('p', 'u', 'x', 'c', 'f') AND n.conparentid = 0 AND n.conislocal
                   AND pg_catalog.age(n.xmin) <= 0
                 ORDER BY n.contype <> 'p', n.conname
       LOOP
-        PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || CASE WHEN k.contype = 'f' THEN
-            pg_catalog.jsonb_build_object('effect', 'other', 'tag', 'FOREIGN KEY', 'object', pg_catalog.format('%I of %I.%I', k.conname, k.nspname, k.relname))
-          ELSE pg_catalog.jsonb_build_object('effect', 'index', 'name', k.conname,
-            'table', pg_catalog.jsonb_build_object('schema', k.nspname, 'name', k.relname),
-            'definition', pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', k.nspname, k.relname, k.conname, k.definition)) END)::text);
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || CASE WHEN part.contype = 'f' THEN
+            pg_catalog.jsonb_build_object('effect', 'other', 'tag', 'FOREIGN KEY', 'object', pg_catalog.format('%I of %I.%I', part.conname, part.nspname, part.relname))
+          ELSE pg_catalog.jsonb_build_object('effect', 'index', 'name', part.conname,
+            'table', pg_catalog.jsonb_build_object('schema', part.nspname, 'name', part.relname),
+            'definition', pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', part.nspname, part.relname, part.conname, part.definition)) END)::text);
       END LOOP;
       CONTINUE;
     ELSIF c.relkind IN ('i', 'I') AND c.command_tag = 'CREATE INDEX' AND NOT c.in_extension THEN
@@ -262,6 +263,7 @@ EXCEPTION WHEN OTHERS THEN
   BEGIN
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', pg_catalog.jsonb_build_object(
       'tag', tg_tag, 'statement', statement, 'object', '', 'effect', 'unknown', 'error', sqlstate)::text);
+    PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
   EXCEPTION WHEN OTHERS THEN NULL;
   END;
 END $f$;
@@ -274,11 +276,16 @@ DECLARE
 BEGIN
   FOR c IN SELECT * FROM pg_catalog.pg_event_trigger_dropped_objects() LOOP
     CONTINUE WHEN c.is_temporary OR c.schema_name = 'switchyard' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
-    -- Dropped columns and constraints come with their table's own message.
-    CONTINUE WHEN NOT (c.object_type = 'table' OR c.original) OR c.object_type IN ('table column', 'table constraint', 'default value');
+    -- Dropped columns come with their table's own message.
+    CONTINUE WHEN NOT (c.object_type = 'table' OR c.original) OR c.object_type IN ('table column', 'default value');
     doc := pg_catalog.jsonb_build_object('tag', tg_tag, 'statement', pg_catalog.current_query(), 'object', c.object_identity, 'oid', c.objid::int8);
     IF c.object_type = 'table' THEN
       doc := doc || pg_catalog.jsonb_build_object('effect', 'dropped', 'table', pg_catalog.jsonb_build_object('schema', c.schema_name, 'name', c.object_name));
+    ELSIF c.object_type = 'table constraint' THEN
+      doc := doc || pg_catalog.jsonb_build_object('effect', 'undone', 'name', c.address_names[3],
+        'table', pg_catalog.jsonb_build_object('schema', c.address_names[1], 'name', c.address_names[2]));
+    ELSIF c.object_type = 'index' THEN
+      doc := doc || pg_catalog.jsonb_build_object('effect', 'undone', 'name', c.object_name, 'schema', c.schema_name);
     ELSE
       doc := doc || pg_catalog.jsonb_build_object('effect', 'other');
     END IF;
@@ -289,6 +296,7 @@ EXCEPTION WHEN OTHERS THEN
   BEGIN
     PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', pg_catalog.jsonb_build_object(
       'tag', tg_tag, 'statement', tg_tag, 'object', '', 'effect', 'unknown', 'error', sqlstate)::text);
+    PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
   EXCEPTION WHEN OTHERS THEN NULL;
   END;
 END $f$;

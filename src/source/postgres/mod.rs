@@ -213,6 +213,12 @@ impl Source for PostgresSource {
         confirmed: watch::Receiver<Position>,
     ) -> Result<()> {
         let from = from.lsn().unwrap_or_default();
+        let client = self.control().await?;
+        ddl::set_selection(&client, &self.names.publication, &self.selection).await?;
+        // Rows of a table that was excluded since are passed over anyhow; this only spares sending them.
+        if let Err(e) = slot::unpublish_excluded(&client, &self.names, &self.selection).await {
+            tracing::warn!("excluded tables stay in the publication: {e}");
+        }
         let mut stream = ReplicationStream::connect(&self.info, "source").await?;
         stream.start(&self.names.slot, from, &self.names.publication).await?;
         let mut resolver =

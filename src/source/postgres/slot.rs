@@ -13,6 +13,7 @@ use crate::pgwire::quote::{qualified, quoted};
 use crate::position::{Lsn, Position};
 use crate::schema::{RowIdentity, Table, TableName};
 use crate::source::{LogHealth, LogIdentity};
+use crate::transform::select::Selection;
 
 /// Longest identifier of PostgreSQL, in bytes (`NAMEDATALEN - 1`).
 const LONGEST_NAME: usize = 63;
@@ -113,6 +114,22 @@ pub async fn set_publication_tables(
     }
     run_locked(client, &doing, &statements).await?;
     Ok((add, remove))
+}
+
+/// Takes tables out of the publication that the selection leaves out by now.
+///
+/// # Errors
+/// As [`create_publication`].
+pub async fn unpublish_excluded(client: &Client, names: &Names, selection: &Selection) -> Result<()> {
+    let have = published(client, names).await?;
+    let excluded: Vec<&TableName> = have.iter().filter(|t| !selection.selects(t)).collect();
+    let doing = format!("taking excluded tables out of publication {} at the source", names.publication);
+    let publication = quoted(&names.publication);
+    let statements: Vec<String> = excluded
+        .chunks(TABLES_A_STATEMENT)
+        .map(|chunk| format!("ALTER PUBLICATION {publication} DROP TABLE {}", only(chunk)))
+        .collect();
+    if statements.is_empty() { Ok(()) } else { run_locked(client, &doing, &statements).await }
 }
 
 /// The tables that the publication names.

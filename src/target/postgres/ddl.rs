@@ -49,6 +49,7 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
         }
         DdlEffect::PartitionDropped { table } => objects::partition_dropped(client, ddl, table).await,
         DdlEffect::Type { after, used } => objects::user_type(client, ddl, after, *used).await,
+        DdlEffect::Undone { table, name } => objects::undone(client, ddl, table.as_ref(), name).await,
         DdlEffect::Sequence { name, definition } => objects::sequence(client, name, definition).await,
         DdlEffect::Index { table, name, definition } if definition.starts_with("ALTER TABLE") => {
             objects::constraint(client, ddl, table, name, definition).await
@@ -86,15 +87,23 @@ fn one_line(statement: &str) -> String {
     text
 }
 
-async fn dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOutcome> {
-    Ok(match catalog::table(client, table).await? {
-        None => DdlOutcome::Applied(format!("table {table} is not on the target (any more): already so")),
-        Some(_) => stop(
+pub(super) async fn dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOutcome> {
+    if catalog::table(client, table).await?.is_none() {
+        return Ok(DdlOutcome::Applied(format!("table {table} is not on the target (any more): already so")));
+    }
+    let (doing, drop) = (format!("dropping {table} on the target"), format!("DROP TABLE {}", qualified(table)));
+    let look = format!("SELECT EXISTS (SELECT FROM {})", qualified(table));
+    if client.query_one(&look, &[]).await.map_err(|e| wrap(&doing, &e))?.get(0) {
+        return Ok(stop(
             ddl,
             format!("it drops {table}, and rows are never thrown away on a stream's word"),
-            format!("run DROP TABLE {} on the target, or keep it and rename it there", qualified(table)),
-        ),
-    })
+            format!("run {drop} on the target, or keep it and rename it there"),
+        ));
+    }
+    match client.batch_execute(&drop).await {
+        Ok(()) => Ok(DdlOutcome::Applied(format!("{drop} (it was empty)"))),
+        Err(e) => refused(ddl, &drop, wrap(doing, &e)),
+    }
 }
 
 async fn index(client: &Client, ddl: &Ddl, table: &TableName, name: &str, definition: &str) -> Result<DdlOutcome> {
@@ -172,11 +181,13 @@ async fn alter(
     }
     let Some(have) = catalog::table(client, t).await? else {
         return match before {
-            // A stream that has seen no row of a table does not know it by the name it had.
+            // Not seen before, and not made by this statement: most likely it had another name.
             None if ddl.tag == "ALTER TABLE" => Ok(stop(
                 ddl,
-                format!("it changes {t}, which the target does not have: it was renamed or moved at the source"),
-                "rename the table back at the source, or finish this migration and begin a new one",
+                format!(
+                    "{t} does not exist on the target, and this statement does not make it; it may have had another name there"
+                ),
+                "rename the table back at the source, or finish this migration and begin a new one; a table that is not needed can be left out with tables.exclude",
             )),
             // It is made with what divides it, which the next message says.
             None if after.partitioned => Ok(DdlOutcome::Applied(format!("{t} is divided into partitions"))),
@@ -212,9 +223,13 @@ async fn alter(
     let before = assumed.as_ref().or(before);
     let steps = match plan(&ddl.statement, before, after, &have, missing, rewritten && has_rows) {
         Ok(s) => s,
+        Err(_) if objects::acknowledged(client, name, ddl, t).await? => {
+            return Ok(DdlOutcome::Applied(format!("{t}: was done by hand")));
+        }
         Err(why) => {
             let way = format!(
-                "bring the table and its rows on the target to what the source has now (or leave {t} out with tables.exclude and copy it anew)"
+                "bring the table and its rows on the target to what the source has now, and say so there: {} (or leave {t} out with tables.exclude)",
+                objects::acknowledgement(name, ddl, t)
             );
             return Ok(stop(ddl, why, way));
         }

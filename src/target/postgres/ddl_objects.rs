@@ -36,6 +36,30 @@ pub(super) fn unfollowed(ddl: &Ddl, table: &TableName, why: &str) -> DdlOutcome 
     )
 }
 
+/// Names one schema change. The same statement said again later is the same one, so its note is used up.
+fn fingerprint(ddl: &Ddl) -> String {
+    format!("{:08x}", crc32fast::hash(ddl.statement.as_bytes()))
+}
+
+/// What an operator runs on the target to say that a change, of which the definitions do not tell whether it was
+/// repeated, was repeated by hand.
+pub(super) fn acknowledgement(name: &str, ddl: &Ddl, table: &TableName) -> String {
+    format!(
+        "INSERT INTO switchyard.restore (name, kind, table_schema, table_name, object, statement) VALUES ({}, 'schema change', {}, {}, {}, '')",
+        literal(name),
+        literal(&table.schema),
+        literal(&table.name),
+        literal(&fingerprint(ddl))
+    )
+}
+
+/// Whether the operator said so. Takes the note away with the transaction.
+pub(super) async fn acknowledged(client: &Client, name: &str, ddl: &Ddl, table: &TableName) -> Result<bool> {
+    let sql = "DELETE FROM switchyard.restore WHERE name = $1 AND kind = 'schema change' AND table_schema = $2 AND table_name = $3 AND object = $4";
+    let n = client.execute(sql, &[&name, &table.schema, &table.name, &fingerprint(ddl)]).await;
+    Ok(n.map_err(|e| wrap("looking for an operator's note on the target", &e))? > 0)
+}
+
 /// A dropped table that no pattern names.
 pub(super) async fn partition_dropped(client: &Client, ddl: &Ddl, table: &TableName) -> Result<DdlOutcome> {
     let sql = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -43,11 +67,7 @@ pub(super) async fn partition_dropped(client: &Client, ddl: &Ddl, table: &TableN
     let there = client.query_opt(sql, &[&table.schema, &table.name]).await;
     Ok(match there.map_err(|e| wrap(format!("looking for {table} on the target"), &e))? {
         None => DdlOutcome::Applied(format!("{table} is no partition on the target (any more): already so")),
-        Some(_) => stop(
-            ddl,
-            format!("it drops the partition {table}, and rows are never thrown away on a stream's word"),
-            format!("run DROP TABLE {} on the target", qualified(table)),
-        ),
+        Some(_) => super::ddl::dropped(client, ddl, table).await?,
     })
 }
 
@@ -177,6 +197,48 @@ pub(super) async fn constraint(
     match client.batch_execute(definition).await {
         Ok(()) => Ok(DdlOutcome::Applied(definition.to_owned())),
         Err(e) => refused(ddl, definition, wrap(&doing, &e)),
+    }
+}
+
+/// A constraint or an index that the source has no more: kept, it could refuse rows that the source has.
+pub(super) async fn undone(
+    client: &Client,
+    ddl: &Ddl,
+    table: Option<&TableName>,
+    name: &TableName,
+) -> Result<DdlOutcome> {
+    let doing = format!("dropping {name} on the target");
+    let n = quoted(&name.name);
+    let (sql, there) = match table {
+        Some(t) => (
+            format!("ALTER TABLE {} DROP CONSTRAINT {n}", qualified(t)),
+            client
+                .query_opt(
+                    "SELECT FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = $1 AND c.relname = $2 AND k.conname = $3",
+                    &[&t.schema, &t.name, &name.name],
+                )
+                .await,
+        ),
+        // A constraint's index goes with the constraint.
+        None => (
+            format!("DROP INDEX {}.{n}", quoted(&name.schema)),
+            client
+                .query_opt(
+                    "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('i', 'I') AND NOT c.relispartition \
+                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = c.oid)",
+                    &[&name.schema, &name.name],
+                )
+                .await,
+        ),
+    };
+    if there.map_err(|e| wrap(&doing, &e))?.is_none() {
+        return Ok(DdlOutcome::Applied(format!("{name} is not on the target (any more): already so")));
+    }
+    match client.batch_execute(&sql).await {
+        Ok(()) => Ok(DdlOutcome::Applied(sql)),
+        Err(e) => refused(ddl, &sql, wrap(&doing, &e)),
     }
 }
 

@@ -159,8 +159,16 @@ async fn given_schema_changes_when_repeated_then_the_target_is_the_same_or_says_
     let made = table(&dst, "fresh").await;
     assert_eq!((made.key(), made.columns[1].collation.as_deref()), (&[0][..], Some("pg_catalog.\"C\"")));
     let tx = dst.transaction().await.unwrap();
-    let outcome =
-        ddl::apply_ddl(tx.client(), "shop", &fresh(DdlEffect::Dropped { table: name("fresh") }), None).await.unwrap();
+    let drop = fresh(DdlEffect::Dropped { table: name("fresh") });
+    let outcome = ddl::apply_ddl(tx.client(), "shop", &drop, None).await.unwrap();
+    assert!(matches!(&outcome, DdlOutcome::Applied(a) if a.contains("empty")), "{outcome:?}");
+    let outcome = ddl::apply_ddl(tx.client(), "shop", &drop, None).await.unwrap();
+    assert!(matches!(&outcome, DdlOutcome::Applied(a) if a.contains("already so")), "{outcome:?}");
+    tx.commit().await.unwrap();
+    // Rows are never thrown away.
+    dst.batch_execute("create table public.fresh as select 1 as id").await.unwrap();
+    let tx = dst.transaction().await.unwrap();
+    let outcome = ddl::apply_ddl(tx.client(), "shop", &drop, None).await.unwrap();
     assert!(matches!(&outcome, DdlOutcome::Unsafe(u) if u.contains("DROP TABLE")), "{outcome:?}");
     tx.commit().await.unwrap();
     // A lock that somebody holds: later again, and the transaction lives on.
