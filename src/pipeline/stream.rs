@@ -37,6 +37,8 @@ const SLOW_BATCH: Duration = Duration::from_secs(10);
 const CONFLICT_RETRIES: u32 = 5;
 /// How long a stop waits for the running batch.
 const STOP_BUDGET: Duration = Duration::from_secs(10);
+/// How long the capture may take to part from the source.
+const GOODBYE_BUDGET: Duration = Duration::from_secs(4);
 /// Log kept at the source for us: from here on it is said.
 const RETAINED_WARNING: u64 = 10 << 30;
 
@@ -106,18 +108,20 @@ pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint, script: Option<Arc<Sc
         last_level: None,
         checkpoint,
         script,
+        in_pieces: false,
         running: None,
     };
     let result = tokio::select! {
         r = flow.run() => r,
         r = health(p, &identity) => r,
     };
-    // What ended the flow is most often that a task on either side of it failed: that one knows why.
-    capture.abort();
-    let captured = (&mut capture).await;
+    // The flow's ends of the channels are gone: the applier finishes its batch and confirms it, then the capture tells
+    // the source and says goodbye. What ended the flow is most often that one of them failed: that one knows why.
     let applied = tokio::time::timeout(STOP_BUDGET, &mut apply).await;
     apply.abort();
-    for r in [applied.ok(), Some(captured)].into_iter().flatten() {
+    let captured = tokio::time::timeout(GOODBYE_BUDGET, &mut capture).await;
+    capture.abort();
+    for r in [applied.ok(), captured.ok()].into_iter().flatten() {
         match r {
             Ok(Err(e)) => return Err(e),
             Err(join) if join.is_panic() => {
@@ -162,6 +166,8 @@ struct Flow<'a> {
     last_level: Option<i64>,
     checkpoint: Checkpoint,
     script: Option<Arc<SchemaScript>>,
+    /// The last job was a piece of a transaction that goes on.
+    in_pieces: bool,
     /// Since when the applier has had a job.
     running: Option<Instant>,
 }
@@ -174,12 +180,14 @@ impl Flow<'_> {
         let mut delay_until: Option<Instant> = None;
         loop {
             let hold = *paused.borrow_and_update();
-            if self.running.is_none() && !hold {
+            // A transaction that is applied in pieces is open on the target: it is not left open by a pause.
+            if self.running.is_none() && (!hold || self.in_pieces) {
                 let waited = delay_until.is_none_or(|t| t <= Instant::now());
                 if self.p.max_delay.is_zero() || waited || !self.collector.wants_more() {
                     delay_until = None;
                     if let Some(job) = self.next_job() {
                         self.running = Some(Instant::now());
+                        self.in_pieces = job.end.is_none();
                         if self.jobs.send(job).await.is_err() {
                             return Err(Error::retry("the applier ended"));
                         }
