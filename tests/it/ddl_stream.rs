@@ -51,7 +51,7 @@ impl Life {
         let log = self.daemon.log();
         let from = log.find("INSERT INTO switchyard.restore").expect("the statement is told");
         let to = log[from..].find(" (or leave").unwrap();
-        self.target.run(&log[from..from + to].to_owned());
+        self.target.run(&log[from..from + to]);
     }
     fn again(&mut self) {
         self.daemon = Daemon::spawn(&self.config);

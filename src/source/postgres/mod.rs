@@ -173,6 +173,11 @@ impl Source for PostgresSource {
         let described = self.described(&client, tables).await?;
         let mut exporter = ReplicationStream::connect(&self.info, "source").await?;
         let created = exporter.create_slot(&self.names.slot, false, true).await?;
+        // A table that was made since they were listed is neither in the copy nor announced in the log.
+        let now = catalog::tables(&client, &self.selection, &self.ids).await?;
+        if !now.iter().map(|t| &t.name).eq(tables.iter().map(|t| &t.name)) {
+            return Err(Error::retry("beginning at the source: tables were made or dropped just now"));
+        }
         let identity = slot::identity(&client, &self.names, created.consistent_point).await?;
         let at = Position::Lsn(created.consistent_point);
         let snapshot = created.snapshot.ok_or_else(|| Error::fatal("the source exported no snapshot with the slot"))?;
