@@ -20,7 +20,8 @@ const CHUNK_BYTES: u64 = 64 << 20;
 /// How often the session that holds the snapshot is asked whether it lives, and how long it may take to answer.
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_PATIENCE: Duration = Duration::from_secs(30);
-/// Tables up to this size load in one transaction, with frozen rows. A kill repeats at most this much of each worker's table.
+/// Tables up to this size load in one transaction, with frozen rows. A kill repeats at most this much of each worker's
+/// table.
 const WHOLE_TABLE_BYTES: u64 = 64 << 20;
 
 fn chunk_bytes() -> u64 {
@@ -310,7 +311,6 @@ async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableNam
             p.warn(w);
         }
     }
-    p.target.analyze(std::slice::from_ref(table)).await?;
     faults::point("copy.indexed");
     p.target.mark_indexed(epoch, table).await?;
     p.status.set_table_state(&name, TableState::Done);

@@ -136,7 +136,17 @@ impl Pipeline {
         }
         faults::point("stream.constraints_made");
         checkpoint.stage = CopyStage::Complete;
-        self.target.save(&stage_alone(checkpoint)).await
+        self.target.save(&stage_alone(checkpoint)).await?;
+        // Nothing waits for statistics: the stream's plans do not depend on them. If this is cut short, the target's own
+        // autovacuum gathers them, as it does after every bulk load.
+        let target = self.target.clone();
+        let names: Vec<_> = self.target.copies().await?.into_iter().map(|c| c.table).collect();
+        tokio::spawn(async move {
+            if let Err(e) = target.analyze(&names).await {
+                tracing::warn!("gathering statistics on the target: {e}");
+            }
+        });
+        Ok(())
     }
 
     /// Makes sure that what was applied is on the target's disk. Rows commit asynchronously and the bookkeeping's own

@@ -348,6 +348,17 @@ fn identities(catalog: &Catalog, out: &mut Report) {
         )
     });
     out.each(Severity::Warning, "no_key", slow.collect());
+    // PostgreSQL publishes partitions by their root, and tells a TRUNCATE of the root only (pgoutput.c, pgoutput_truncate).
+    let divided = catalog.tables.iter().filter(|t| t.partitioned).map(|t| {
+        (
+            format!(
+                "{}: TRUNCATE of a single partition is not in the source's log and would not reach the target",
+                t.table.name
+            ),
+            "use DELETE on a single partition, or TRUNCATE the whole table, while the migration runs".to_owned(),
+        )
+    });
+    out.each(Severity::Warning, "truncate_partition", divided.collect());
 }
 
 fn object_columns(catalog: &Catalog, out: &mut Report) {

@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::task::Poll;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
-use futures_util::{SinkExt, pin_mut};
+use futures_util::stream::FuturesOrdered;
+use futures_util::{SinkExt, StreamExt, pin_mut};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
@@ -27,7 +28,7 @@ use crate::value::{Datum, Row};
 
 /// From so many rows on, inserts go through COPY: it saves the executor's work, but costs a round trip more.
 const COPY_FROM_ROWS: usize = 256;
-/// Rows in one statement. More make no statement cheaper, and its parameters have to lie in memory whole.
+/// Rows in one statement. More make no statement cheaper, and the server would wait longer for the first.
 const ROWS_PER_STATEMENT: usize = 20_000;
 /// Bytes that COPY is fed at once.
 const COPY_CHUNK: usize = 256 * 1024;
@@ -53,8 +54,19 @@ pub struct PgApplier {
 
 /// What a statement is expected to have done.
 enum Expect {
-    Rows(u64, Arc<Table>, &'static str),
+    EveryRow,
     Anything,
+}
+
+/// A set on its way: encoded only when it is sent, so that the server works on one while the next is encoded.
+struct Call<'a> {
+    statement: Statement,
+    set: st::SetStatement,
+    table: &'a Arc<Table>,
+    rows: Vec<&'a Row>,
+    expect: Expect,
+    /// `update`, for messages.
+    what: &'static str,
 }
 
 /// Updates that give back which of their rows they found: the statement, its parameters, the table, the rows.
@@ -165,7 +177,7 @@ impl PgApplier {
         convergent: bool,
         missing: &mut Vec<(Arc<Table>, Row)>,
     ) -> Result<()> {
-        let mut calls: Vec<(Statement, Vec<st::Param>, Expect)> = Vec::new();
+        let mut calls: Vec<Call<'_>> = Vec::new();
         let mut copies: Vec<(&TableSet, Vec<&Row>)> = Vec::new();
         let mut searched: Vec<Searched<'_>> = Vec::new();
         for t in tables {
@@ -179,10 +191,10 @@ impl PgApplier {
             for (mut rows, must) in [(strict, true), (loose, false)] {
                 st::sort_by_key(table, &mut rows);
                 for rows in rows.chunks(ROWS_PER_STATEMENT) {
-                    let expect =
-                        if must { Expect::Rows(rows.len() as u64, table.clone(), "delete") } else { Expect::Anything };
-                    let s = st::delete(table, &equality);
-                    calls.push((self.prepare(&s.sql, &s.types).await?, params(&s, table, rows)?, expect));
+                    let expect = if must { Expect::EveryRow } else { Expect::Anything };
+                    let set = st::delete(table, &equality);
+                    let statement = self.prepare(&set.sql, &set.types).await?;
+                    calls.push(Call { statement, set, table, rows: rows.to_vec(), expect, what: "delete" });
                 }
             }
             let mut upserts: Vec<&Row> = Vec::new();
@@ -195,11 +207,11 @@ impl PgApplier {
                 let s = st::update(table, &sent, convergent, &equality);
                 let statement = self.prepare(&s.sql, &s.types).await?;
                 for rows in rows.chunks(ROWS_PER_STATEMENT) {
-                    let p = params(&s, table, rows)?;
                     if convergent {
-                        searched.push((statement.clone(), p, table.clone(), rows.to_vec()));
+                        searched.push((statement.clone(), params(&s, table, rows)?, table.clone(), rows.to_vec()));
                     } else {
-                        calls.push((statement.clone(), p, Expect::Rows(rows.len() as u64, table.clone(), "update")));
+                        let (statement, set, rows) = (statement.clone(), s.clone(), rows.to_vec());
+                        calls.push(Call { statement, set, table, rows, expect: Expect::EveryRow, what: "update" });
                     }
                 }
             }
@@ -212,8 +224,10 @@ impl PgApplier {
             }
             st::sort_by_key(table, &mut inserts);
             for rows in inserts.chunks(ROWS_PER_STATEMENT) {
-                let s = st::insert(table, convergent);
-                calls.push((self.prepare(&s.sql, &s.types).await?, params(&s, table, rows)?, Expect::Anything));
+                let set = st::insert(table, convergent);
+                let statement = self.prepare(&set.sql, &set.types).await?;
+                let rows = rows.to_vec();
+                calls.push(Call { statement, set, table, rows, expect: Expect::Anything, what: "insert" });
             }
         }
         self.call(calls).await?;
@@ -242,26 +256,38 @@ impl PgApplier {
 
     /// Sends all, then looks at all answers. The first failure is the cause; later ones only say that the transaction
     /// is aborted.
-    async fn call(&mut self, calls: Vec<(Statement, Vec<st::Param>, Expect)>) -> Result<()> {
+    async fn call(&mut self, calls: Vec<Call<'_>>) -> Result<()> {
         let client = &self.client;
-        let answers = join_all(calls.iter().map(|(statement, params, _)| async move {
-            let refs = refs(params);
-            client.execute_raw(statement, refs.iter().copied()).await
-        }))
-        .await;
-        for ((_, _, expect), answer) in calls.iter().zip(&answers) {
-            if let Err(e) = answer {
-                return Err(match expect {
-                    Expect::Rows(_, table, what) => apply_error(table, what, e),
-                    Expect::Anything => wrap("applying changes", e),
-                });
+        let mut running = FuturesOrdered::new();
+        let mut answers = Vec::with_capacity(calls.len());
+        for call in &calls {
+            let p = params(&call.set, call.table, &call.rows)?;
+            let statement = &call.statement;
+            running.push_back(async move {
+                let refs = refs(&p);
+                client.execute_raw(statement, refs.iter().copied()).await
+            });
+            // The first poll sends it; an answer may be there already.
+            if let Poll::Ready(Some(answer)) = futures_util::poll!(running.next()) {
+                answers.push(answer);
             }
         }
-        for ((_, params, expect), answer) in calls.into_iter().zip(answers) {
-            if let (Expect::Rows(want, table, what), Ok(got)) = (expect, answer)
+        while let Some(answer) = running.next().await {
+            answers.push(answer);
+        }
+        drop(running);
+        for (call, answer) in calls.iter().zip(&answers) {
+            if let Err(e) = answer {
+                return Err(apply_error(call.table, call.what, e));
+            }
+        }
+        for (call, answer) in calls.iter().zip(answers) {
+            let want = call.rows.len() as u64;
+            if let (Expect::EveryRow, Ok(got)) = (&call.expect, answer)
                 && got != want
             {
-                return Err(self.diverged(&table, what, want, got, params).await);
+                let p = params(&call.set, call.table, &call.rows)?;
+                return Err(self.diverged(call.table, call.what, want, got, p).await);
             }
         }
         Ok(())

@@ -170,7 +170,8 @@ impl Target for PostgresTarget {
         Ok(Box::new(apply::PgApplier::new(client, &self.name, epoch, replica).await?.beside(&self.info)))
     }
     async fn analyze(&self, tables: &[TableName]) -> Result<()> {
-        bookkeeping::analyze(&*self.control().await?, tables).await
+        // A session of its own: it may take a while, and the bookkeeping's must not wait.
+        bookkeeping::analyze(&control::connect(&self.info, "target").await?, tables).await
     }
     async fn finish(&self) -> Result<Vec<String>> {
         quiesce::finish(&mut *self.control().await?, &self.name).await
