@@ -145,7 +145,7 @@ async fn refused(url: &str) -> Error {
     ours
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_tls_and_passwords_when_connecting_then_each_sslmode_means_what_libpq_says() {
     let install = sandbox::find_postgres(Some(14)).unwrap();
     let tls = PgServer::builder(&install)
@@ -213,7 +213,7 @@ async fn given_tls_and_passwords_when_connecting_then_each_sslmode_means_what_li
     assert_eq!(no_password.class(), Class::Fatal, "{no_password}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_server_that_is_not_there_when_connecting_then_trying_again_may_help() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://u@127.0.0.1:{port}/d");
@@ -225,7 +225,7 @@ async fn given_a_server_that_is_not_there_when_connecting_then_trying_again_may_
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_slot_with_its_snapshot_when_others_import_it_then_they_see_that_moment() {
     let server = server(&[]);
     server.psql("create table t (id int); insert into t values (1)").unwrap();
@@ -248,7 +248,7 @@ async fn given_a_slot_with_its_snapshot_when_others_import_it_then_they_see_that
     stream.identify_system().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_all_kinds_of_changes_when_streamed_then_events_say_what_happened_in_order() {
     let server = server(&[]);
     let setup =
@@ -309,7 +309,7 @@ async fn given_all_kinds_of_changes_when_streamed_then_events_say_what_happened_
     tokio::time::timeout(Duration::from_secs(5), running.task).await.unwrap().unwrap().unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_stalled_receiver_when_the_servers_patience_is_over_then_the_stream_still_stands() {
     let server = server(&[("wal_sender_timeout", "2s")]);
     server.psql("create table t (id int primary key, v text)").unwrap();
@@ -326,7 +326,7 @@ async fn given_a_stalled_receiver_when_the_servers_patience_is_over_then_the_str
     assert_eq!(log.matches("starting logical decoding for slot").count(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_confirmed_positions_when_the_server_is_asked_then_it_has_them_and_nothing_later() {
     let server = server(&[("wal_sender_timeout", "3s")]);
     server.psql("create table t (id int primary key)").unwrap();
@@ -370,7 +370,7 @@ async fn given_confirmed_positions_when_the_server_is_asked_then_it_has_them_and
     assert!(changes(&until_marker(&mut again.events, "again").await).is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_dead_or_half_open_connection_when_streaming_then_it_is_an_error_to_retry() {
     let server = server(&[("wal_sender_timeout", "1s")]);
     let from = slot(&server, "s").await;
