@@ -381,6 +381,12 @@ async fn given_a_dead_or_half_open_connection_when_streaming_then_it_is_an_error
     let e = running.task.await.unwrap().unwrap_err();
     assert_eq!(e.class(), Class::Retry, "{e}");
 
+    // The server notices the cut a moment later, and only then lets go of the slot.
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while server.psql("select active from pg_replication_slots where slot_name = 's'").unwrap().trim() == "t" {
+        assert!(std::time::Instant::now() < patience, "the slot stays in use");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let mut stream =
         ReplicationStream::connect(&info(&url), "source").await.unwrap().silence_limit(Duration::from_secs(2));
     stream.start("s", from, "odd \"pub's").await.unwrap();
