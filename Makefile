@@ -30,7 +30,7 @@ check: ## Format, lints, documentation, layering: warnings are errors
 test: ## Every test but the long ones, on real servers that it starts
 	scripts/servers.sh base
 	cargo test --locked --doc
-	cargo test --locked --no-fail-fast --lib --bins --tests -- --test-threads=$(TEST_THREADS) --skip soak_
+	scripts/test.sh $(TEST_THREADS)
 
 .PHONY: soak
 soak: ## The long tests, over every PostgreSQL version (SOAK=name, SOAK_SECONDS=n)
