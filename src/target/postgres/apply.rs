@@ -6,11 +6,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::task::Poll;
 
 use async_trait::async_trait;
-use futures_util::stream::FuturesOrdered;
-use futures_util::{SinkExt, StreamExt, pin_mut};
+use futures_util::future::join_all;
+use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
@@ -58,7 +57,7 @@ enum Expect {
     Anything,
 }
 
-/// A set on its way: encoded only when it is sent, so that the server works on one while the next is encoded.
+/// A set on its way.
 struct Call<'a> {
     statement: Statement,
     set: st::SetStatement,
@@ -258,24 +257,15 @@ impl PgApplier {
     /// is aborted.
     async fn call(&mut self, calls: Vec<Call<'_>>) -> Result<()> {
         let client = &self.client;
-        let mut running = FuturesOrdered::new();
-        let mut answers = Vec::with_capacity(calls.len());
-        for call in &calls {
-            let p = params(&call.set, call.table, &call.rows)?;
-            let statement = &call.statement;
-            running.push_back(async move {
-                let refs = refs(&p);
-                client.execute_raw(statement, refs.iter().copied()).await
-            });
-            // The first poll sends it; an answer may be there already.
-            if let Poll::Ready(Some(answer)) = futures_util::poll!(running.next()) {
-                answers.push(answer);
-            }
-        }
-        while let Some(answer) = running.next().await {
-            answers.push(answer);
-        }
-        drop(running);
+        // Encoding one statement while the server works on the one before was tried, and was slower.
+        let encoded =
+            calls.iter().map(|c| Ok((&c.statement, params(&c.set, c.table, &c.rows)?))).collect::<Result<Vec<_>>>()?;
+        let answers = join_all(encoded.iter().map(|(statement, params)| async move {
+            let refs = refs(params);
+            client.execute_raw(*statement, refs.iter().copied()).await
+        }))
+        .await;
+        drop(encoded);
         for (call, answer) in calls.iter().zip(&answers) {
             if let Err(e) = answer {
                 return Err(apply_error(call.table, call.what, e));
