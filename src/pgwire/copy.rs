@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::conn::{PgConn, READ_SIZE, frame_len};
 use crate::error::{Error, Result};
+use crate::exchange::CopyFormat;
+use crate::schema::Table;
 
 /// A COPY IN message is at most this long.
 const WRITE_SIZE: usize = 256 * 1024;
@@ -21,6 +23,20 @@ const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the (empty) extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: &[u8] = &[0xff, 0xff];
+
+/// The raw forms that PostgreSQL servers hand to each other, named for [`CopyFormat::Raw`].
+pub const BINARY: &str = "postgres copy binary";
+/// See [`BINARY`].
+pub const TEXT: &str = "postgres copy text";
+
+/// The forms in which a table's rows can be copied, best first. Binary only where no value holds a server's own ids.
+pub fn formats(table: &Table) -> Vec<CopyFormat> {
+    let mut formats = vec![CopyFormat::Raw(TEXT), CopyFormat::Rows];
+    if table.columns.iter().all(|c| c.portable_binary) {
+        formats.insert(0, CopyFormat::Raw(BINARY));
+    }
+    formats
+}
 
 /// The COPY that runs on a connection.
 #[derive(Debug, Default)]

@@ -148,7 +148,7 @@ async fn plan_rest(
                 // Rows may have moved between pages since the first snapshot: what is left is loaded over what is there.
                 copy.resumed_at = Some(session.at().clone());
                 p.target.create_key(script, &copy.table).await?;
-                p.target.resume_copy(checkpoint.epoch, copy).await?;
+                p.target.plan_copy(checkpoint.epoch, copy).await?;
                 faults::point("copy.resumed");
             } else {
                 *copy = TableCopy { plan: now, ..fresh(session, table).await? };
@@ -363,7 +363,7 @@ impl Worker {
         };
         let format = if compiled.passes_bytes() {
             let theirs = loader.formats(&compiled.target);
-            reader.formats(source_of(compiled)).into_iter().find(|f| theirs.contains(f)).unwrap_or(CopyFormat::Rows)
+            reader.formats(&compiled.source).into_iter().find(|f| theirs.contains(f)).unwrap_or(CopyFormat::Rows)
         } else {
             CopyFormat::Rows
         };
@@ -388,8 +388,4 @@ impl Worker {
         self.p.status.clear_waiting();
         self.session.still_held().await
     }
-}
-
-fn source_of(compiled: &Compiled) -> &Table {
-    &compiled.source
 }

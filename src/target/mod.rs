@@ -126,12 +126,10 @@ pub trait Target: Send + Sync {
     async fn tables(&self, names: &[TableName]) -> Result<Vec<Option<Arc<Table>>>>;
     /// Gets user triggers, foreign keys and identity columns out of the applier's way, and notes durably what to put back.
     async fn quiesce(&self, tables: &[TableName]) -> Result<()>;
-    /// Stores the copy's plan for a table; replaces an older one and forgets its chunks.
+    /// Stores the copy's plan for a table; replaces an older one, and forgets its chunks but for those of `copy.done`.
     async fn plan_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()>;
     /// Removes every row of a table that a former, abandoned copy may have left.
     async fn empty(&self, table: &TableName) -> Result<()>;
-    /// Stores that a half-copied table goes on at `resumed_at`; its chunks are kept.
-    async fn resume_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()>;
     /// How far every table's copy got.
     async fn copies(&self) -> Result<Vec<TableCopy>>;
     /// Notes that a table's keys and indexes are made.

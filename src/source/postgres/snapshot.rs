@@ -13,15 +13,12 @@ use super::replication::ReplicationStream;
 use crate::error::{Error, Result, ResultExt};
 use crate::pgwire::conn::{PgConn, Purpose};
 use crate::pgwire::conninfo::ConnInfo;
+use crate::pgwire::copy;
 use crate::pgwire::errors::wrap;
 use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::position::Position;
 use crate::schema::{Table, TableName};
 use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan};
-
-/// The raw forms of COPY that PostgreSQL servers share; compared by name with a target's.
-const BINARY: &str = "postgres copy binary";
-const TEXT: &str = "postgres copy text";
 
 const JOINING: &str = "joining the snapshot at the source";
 /// How long a reader waits for a lock on a table whose leader has it already: only behind a statement that waits for us.
@@ -203,7 +200,7 @@ impl SnapshotSession for PgSnapshot {
                 conn.execute(&sql).await.context(JOINING)?;
             }
         }
-        Ok(Box::new(PgReader { conn, format: CopyFormat::Raw(TEXT), buffer: BytesMut::new(), fields: 0 }))
+        Ok(Box::new(PgReader { conn, format: CopyFormat::Raw(copy::TEXT), buffer: BytesMut::new(), fields: 0 }))
     }
 
     async fn still_held(&self) -> Result<()> {
@@ -231,17 +228,13 @@ struct PgReader {
 #[async_trait]
 impl ChunkReader for PgReader {
     fn formats(&self, table: &Table) -> Vec<CopyFormat> {
-        let mut formats = vec![CopyFormat::Raw(TEXT), CopyFormat::Rows];
-        if table.columns.iter().all(|c| c.portable_binary) {
-            formats.insert(0, CopyFormat::Raw(BINARY));
-        }
-        formats
+        copy::formats(table)
     }
 
     async fn open(&mut self, table: &Table, chunk: &Chunk, format: CopyFormat) -> Result<()> {
         let columns: Vec<_> = table.columns.iter().map(|c| quoted(&c.name)).collect();
         let relation = chunk.relation.as_ref().unwrap_or(&table.name);
-        let form = if format == CopyFormat::Raw(BINARY) { "binary" } else { "text" };
+        let form = if format == CopyFormat::Raw(copy::BINARY) { "binary" } else { "text" };
         let mut conditions = Vec::new();
         if let Some(page) = chunk.from {
             conditions.push(format!("ctid >= '({page},0)'::pg_catalog.tid"));

@@ -138,11 +138,11 @@ impl PgApplier {
     /// Applies one step's sets. Everything is sent before the first answer is awaited.
     async fn sets(&mut self, sets: &Sets, convergent: bool, missing: &mut Vec<(Arc<Table>, Row)>) -> Result<()> {
         if !sets.tables.iter().any(|t| t.table.has_secondary_unique && !t.original.is_empty()) {
-            return self.all_sets(sets, convergent, missing).await;
+            return self.table_sets(&sets.tables, convergent, missing).await;
         }
         self.simple("SAVEPOINT sets").await?;
         let missing_before = missing.len();
-        match self.all_sets(sets, convergent, missing).await {
+        match self.table_sets(&sets.tables, convergent, missing).await {
             Ok(()) => self.simple("RELEASE SAVEPOINT sets").await,
             Err(e) if matches!(e.code(), Some("23505" | "23P01")) => {
                 // Two keys met in a unique or exclusion constraint in an order that the source never saw.
@@ -164,10 +164,6 @@ impl PgApplier {
             }
             Err(e) => Err(e),
         }
-    }
-
-    async fn all_sets(&mut self, sets: &Sets, convergent: bool, missing: &mut Vec<(Arc<Table>, Row)>) -> Result<()> {
-        self.table_sets(&sets.tables, convergent, missing).await
     }
 
     async fn table_sets(

@@ -7,12 +7,10 @@ use super::statements as st;
 use crate::error::{Error, Result};
 use crate::exchange::{CopyBlock, CopyFormat};
 use crate::pgwire::conn::PgConn;
+use crate::pgwire::copy;
 use crate::schema::{Table, TableName};
 use crate::target::{LoadMode, Loader};
 
-/// The raw forms that a PostgreSQL server reads; see [`crate::exchange::CopyFormat`].
-const BINARY: &str = "postgres copy binary";
-const TEXT: &str = "postgres copy text";
 const STAGE: &str = "pg_temp.switchyard_stage";
 
 /// A session that loads chunks.
@@ -44,17 +42,13 @@ impl PgLoader {
 #[async_trait]
 impl Loader for PgLoader {
     fn formats(&self, table: &Table) -> Vec<CopyFormat> {
-        let mut formats = vec![CopyFormat::Raw(TEXT), CopyFormat::Rows];
-        if table.columns.iter().all(|c| c.portable_binary) {
-            formats.insert(0, CopyFormat::Raw(BINARY));
-        }
-        formats
+        copy::formats(table)
     }
 
     async fn begin(&mut self, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()> {
         let doing = || format!("loading {}", table.name);
         self.conn.execute("BEGIN").await.map_err(|e| e.context(doing()))?;
-        let binary = format == CopyFormat::Raw(BINARY);
+        let binary = format == CopyFormat::Raw(copy::BINARY);
         let mut options = format!("FORMAT {}", if binary { "binary" } else { "text" });
         let sql = match mode {
             LoadMode::Upsert => {

@@ -137,9 +137,6 @@ impl Target for PostgresTarget {
     async fn plan_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()> {
         bookkeeping::plan_copy(&*self.control().await?, &self.name, epoch, copy).await
     }
-    async fn resume_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()> {
-        bookkeeping::plan_copy(&*self.control().await?, &self.name, epoch, copy).await
-    }
     async fn empty(&self, table: &TableName) -> Result<()> {
         let client = self.control().await?;
         let doing = || format!("emptying {table}, whose copy begins anew");
