@@ -29,6 +29,16 @@ const CONFIRM_EVERY: Duration = Duration::from_millis(200);
 const GATHER: i32 = 32 << 10;
 /// How long less than that may lie in the socket. A quiet stream is never gathered, so its latency does not know this.
 const GATHER_AT_MOST: Duration = Duration::from_millis(1);
+/// And once the socket was nearly empty it rests for so long: meanwhile the window closes, and what the server sends is
+/// added up in its kernel, which costs it less than to send each message by itself (docs/benchmarks.md, capture).
+const REST: Duration = Duration::from_millis(2);
+/// A read of less found the socket nearly empty.
+const NEARLY_EMPTY: usize = 192 << 10;
+/// For that the window has to be small, which on a connection of a shorter round trip than `NEAR` slows nothing down.
+const NEAR_WINDOW: usize = 128 << 10;
+const NEAR: Duration = Duration::from_millis(1);
+/// How fast data arrives is gauged over at least this long.
+const GAUGE: Duration = Duration::from_millis(1);
 /// Data pours in from so many bytes a millisecond.
 const POURING: usize = 8 << 10;
 /// A CopyData message with XLogData: tag, length, `w`, start, end, time.
@@ -72,6 +82,8 @@ pub(super) struct Wire {
     gauge_since: Instant,
     /// The socket gathers, until this time at most.
     gathering: Option<Instant>,
+    /// The socket is not read before this time.
+    rests: Option<Instant>,
     /// Updates are sent at least this often.
     pub interval: Duration,
     /// Nothing from the server for so long: the connection is dead.
@@ -83,9 +95,10 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(mut conn: PgConn, confirmed: watch::Receiver<Position>) -> Self {
         let mut buf = BytesMut::with_capacity(READ_SIZE);
-        let (_, read_already) = conn.parts();
+        let (stream, read_already) = conn.parts();
         buf.extend_from_slice(read_already);
         read_already.clear();
+        stream.bound_when_near(NEAR_WINDOW, NEAR);
         let now = Instant::now();
         Wire {
             conn,
@@ -100,6 +113,7 @@ impl Wire {
             gauge: 0,
             gauge_since: now,
             gathering: None,
+            rests: None,
             interval: Duration::from_secs(5),
             silence_limit: Duration::from_secs(60),
             wake_at: None,
@@ -164,6 +178,10 @@ impl Wire {
             Socket(std::io::Result<usize>),
             Confirmed(bool),
             Clock,
+        }
+        if let Some(until) = self.rests {
+            tokio::time::sleep_until(until).await;
+            self.rests = None;
         }
         let at = self.deadline();
         let (stream, _) = self.conn.parts();
@@ -232,21 +250,22 @@ impl Wire {
     fn arrived(&mut self, bytes: usize, now: Instant) {
         self.gauge += bytes;
         let since = now.duration_since(self.gauge_since);
-        if since >= GATHER_AT_MOST {
+        if since >= GAUGE {
             let pours = self.gauge as u128 * 1000 >= POURING as u128 * since.as_micros();
             (self.gauge, self.gauge_since) = (0, now);
-            self.gather(pours.then(|| now + GATHER_AT_MOST));
+            self.gather(pours.then_some(now));
         } else if self.gathering.is_some() {
-            self.gather(Some(now + GATHER_AT_MOST));
+            self.gather(Some(now));
         }
+        self.rests = (self.gathering.is_some() && bytes < NEARLY_EMPTY).then_some(now + REST);
     }
 
-    fn gather(&mut self, until: Option<Instant>) {
-        if self.gathering.is_some() != until.is_some() {
+    fn gather(&mut self, from: Option<Instant>) {
+        if self.gathering.is_some() != from.is_some() {
             let (stream, _) = self.conn.parts();
-            stream.wake_at(if until.is_some() { GATHER } else { 1 });
+            stream.wake_at(if from.is_some() { GATHER } else { 1 });
         }
-        self.gathering = until;
+        self.gathering = from.map(|from| from + REST + GATHER_AT_MOST);
     }
 
     fn is_full(&self) -> bool {
