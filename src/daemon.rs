@@ -14,12 +14,14 @@ use crate::target;
 pub async fn run(config: Config, status: StatusHandle, metrics: Metrics, shutdown: CancellationToken) -> Result<()> {
     let options = config.source_options()?;
     let selection = options.selection.clone();
+    let rules = config.rules()?;
     let source = source::open(options)?;
     let target = target::open(config.target_options())?;
     let pipeline = Pipeline {
         source,
         target,
         selection,
+        rules,
         workers: config.snapshot.workers,
         max_delay: config.apply.max_delay,
         create_schema: config.target.create_schema,

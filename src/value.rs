@@ -88,6 +88,12 @@ impl Row {
         }
         b.finish()
     }
+    /// A row of one field, the one at `index` of `row`.
+    pub fn clone_field(row: &Row, index: usize) -> Row {
+        let mut b = RowBuilder::with_capacity(1, 32);
+        b.push(row.get(index));
+        b.finish()
+    }
     /// A row made of `fields`, mostly for tests.
     pub fn from_texts<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Row {
         let mut b = RowBuilder::with_capacity(4, 64);
@@ -122,6 +128,10 @@ impl RowBuilder {
             }
         };
         self.fields.push(Field { start, len });
+    }
+    /// Whether the field that was appended last is NULL.
+    pub fn last_is_null(&self) -> bool {
+        self.fields.last().is_some_and(|f| f.len == NULL)
     }
     /// The finished row.
     pub fn finish(self) -> Row {

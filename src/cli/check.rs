@@ -143,7 +143,15 @@ pub async fn look(config: &Config) -> Result<Report> {
                             "this migration has begun already: `run` resumes it",
                         ));
                     }
-                    match target.check(&facts, &tables, fresh).await {
+                    let mut expected = tables.clone();
+                    match crate::pipeline::ruled::look(&config.rules()?, &tables, target.as_ref()).await {
+                        Ok(looked) => {
+                            findings.extend(looked.findings);
+                            expected = looked.expected;
+                        }
+                        Err(e) => findings.push(problem("target", "rules", e)?),
+                    }
+                    match target.check(&facts, &expected, fresh).await {
                         Ok(f) => findings.extend(f),
                         Err(e) => findings.push(problem("target", "check", e)?),
                     }

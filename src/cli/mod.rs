@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod run;
 mod status;
+mod transform;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -81,6 +82,8 @@ enum Command {
     Run(run::RunArgs),
     /// Show how the running daemon is doing
     Status(status::StatusArgs),
+    /// Show a row before and after the rules, and what reverse would make of it
+    Transform(transform::TransformArgs),
     /// Remove what the migration made on both servers, when it is over
     Finish(finish::FinishArgs),
     /// Watch the whole story on private servers of its own
@@ -142,6 +145,7 @@ fn execute(cli: Cli) -> Result<u8> {
         Command::Check(args) => block_on(check::run(global, args)),
         Command::Run(args) => block_on(run::run(global, args)),
         Command::Status(args) => status::run(global, args),
+        Command::Transform(args) => block_on(transform::run(global, args)),
         Command::Finish(args) => block_on(finish::run(global, args)),
         Command::Demo(args) => block_on(demo::run(args.clone())),
     }

@@ -8,7 +8,6 @@ pub mod secrets;
 pub mod units;
 pub(crate) mod validate;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +17,8 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::source::SourceOptions;
 use crate::target::TargetOptions;
+use crate::transform::rules::RuleSet;
+pub use crate::transform::rules::{Explode as ExplodeConfig, OnExisting, Rule as RuleConfig};
 use crate::transform::select::Selection;
 pub use secrets::{Lookup, ProcessEnvironment};
 
@@ -98,61 +99,6 @@ pub struct TablesConfig {
     pub include: Vec<String>,
     /// Patterns of tables that do not.
     pub exclude: Vec<String>,
-}
-
-/// `[[rule]]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleConfig {
-    /// The source's table.
-    pub from: String,
-    /// The target's table.
-    #[serde(default)]
-    pub to: Option<String>,
-    /// Which rows.
-    #[serde(default, rename = "where")]
-    pub filter: Option<String>,
-    /// Old name to new name.
-    #[serde(default)]
-    pub rename: BTreeMap<String, String>,
-    /// Columns that are left out.
-    #[serde(default)]
-    pub drop: Vec<String>,
-    /// Column to expression.
-    #[serde(default)]
-    pub set: BTreeMap<String, String>,
-    /// What a merge does with a row that is already there.
-    #[serde(default)]
-    pub on_existing: OnExisting,
-    /// Arrays and nested lists that become rows.
-    #[serde(default)]
-    pub explode: Vec<ExplodeConfig>,
-}
-
-/// `[[rule.explode]]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExplodeConfig {
-    /// The array or nested list.
-    pub path: String,
-    /// The table its items go to.
-    pub to: String,
-    /// Column to expression.
-    #[serde(default)]
-    pub set: BTreeMap<String, String>,
-}
-
-/// What a merge does with a row that is already there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnExisting {
-    /// Stops.
-    #[default]
-    Error,
-    /// Keeps the row that is there.
-    Skip,
-    /// Takes the new row.
-    Replace,
 }
 
 /// `[snapshot]`
@@ -501,6 +447,14 @@ impl Config {
     /// None for a validated configuration.
     pub fn selection(&self) -> Result<Selection> {
         Selection::new(&self.tables.include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
+    }
+
+    /// What becomes of rows on their way.
+    ///
+    /// # Errors
+    /// None for a validated configuration.
+    pub fn rules(&self) -> Result<RuleSet> {
+        RuleSet::new(&self.rule).map_err(|p| Error::config(format!("rule[{}].{}: {}", p.rule, p.key, p.message)))
     }
 
     /// What the source is opened with.

@@ -8,6 +8,7 @@ use super::document::Places;
 use super::{ApiConfig, Config, OnError};
 use crate::error::Result;
 use crate::pgwire::conninfo::ConnInfo;
+use crate::transform::rules::RuleSet;
 use crate::transform::select::Pattern;
 
 /// Refuses impossible values.
@@ -46,11 +47,7 @@ pub(super) fn possible(config: &Config, places: &Places) -> Result<()> {
     if config.log.max_size < 10_000 {
         return Err(places.error("log.max_size", "a log file this small is useless; write at least \"10kB\""));
     }
-    for (i, rule) in config.rule.iter().enumerate() {
-        if rule.from.is_empty() {
-            return Err(places.error(&format!("rule[{i}].from"), "no table; write schema.table"));
-        }
-    }
+    RuleSet::new(&config.rule).map_err(|p| places.error(&format!("rule[{}].{}", p.rule, p.key), p.message))?;
     for (i, assert) in config.verify.asserts.iter().enumerate() {
         if assert.sql.trim().is_empty() {
             return Err(places.error(&format!("verify.assert[{i}].sql"), "no statement; write a select with one value"));
@@ -115,9 +112,6 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
         if !is_postgres(&scheme) {
             return no(key, &format!("engine {scheme:?}"), "use postgres://user:password@host:5432/database");
         }
-    }
-    if !config.rule.is_empty() {
-        return no("rule[0]", "[[rule]] (transforms)", "remove the rules; tables are copied as they are");
     }
     if config.apply.on_error == OnError::DeadLetter {
         return no("apply.on_error", "\"dead-letter\"", "write \"stop\"");

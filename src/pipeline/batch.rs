@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{RowIdentity, Table, TableId, TableName};
 use crate::transform::Compiled;
+use crate::transform::expr::Scratch;
+use crate::transform::output::{Output, Produced};
+use crate::transform::rules::OnExisting;
 use crate::value::{Datum, Row};
 
 /// Changes ready to be applied, in steps that must not be reordered.
@@ -27,6 +30,7 @@ pub struct Batch {
     pub convergent: bool,
     /// What went in, before compaction.
     pub counts: Counts,
+    scratch: Scratch,
 }
 
 /// Where a batch ends.
@@ -86,7 +90,17 @@ pub struct Sets {
 pub struct TableSet {
     /// The target's table; rows have its columns.
     pub table: Arc<Table>,
-    source: TableId,
+    /// The source's table, by name: what the rows that a merge left out are noted under.
+    pub source: TableName,
+    /// What happens to an inserted row whose key is there already.
+    pub on_existing: OnExisting,
+    /// Whether other source tables write the table, too, so that a row may be another's by now.
+    pub shared: bool,
+    /// Whether a key stands for any number of rows that come and go together.
+    pub items: bool,
+    id: TableId,
+    /// Which of the source table's outputs.
+    output: usize,
     index: HashTable<u32>,
     ops: Vec<KeyOp>,
     /// Inserts into a table without a key.
@@ -120,6 +134,8 @@ enum Put {
     Nothing,
     Insert(Row),
     Update(Row),
+    /// All rows of the key.
+    Rows(Vec<Row>),
 }
 
 fn hash_key(row: &Row, key: &[usize]) -> u64 {
@@ -139,10 +155,15 @@ fn same_key(a: &Row, b: &Row, key: &[usize]) -> bool {
 }
 
 impl TableSet {
-    fn new(compiled: &Compiled) -> Self {
+    fn new(source: &Table, output: &Output, number: usize) -> Self {
         TableSet {
-            table: compiled.target.clone(),
-            source: compiled.source.id,
+            table: output.target.clone(),
+            source: source.name.clone(),
+            on_existing: output.on_existing,
+            shared: !output.alone,
+            items: output.is_items(),
+            id: source.id,
+            output: number,
             index: HashTable::new(),
             ops: Vec::new(),
             appended: Vec::new(),
@@ -164,9 +185,10 @@ impl TableSet {
     }
     /// Rows to insert.
     pub fn inserts(&self) -> impl Iterator<Item = &Row> {
-        self.appended.iter().chain(self.ops.iter().filter_map(|o| match &o.put {
-            Put::Insert(r) => Some(r),
-            _ => None,
+        self.appended.iter().chain(self.ops.iter().flat_map(|o| match &o.put {
+            Put::Insert(r) => std::slice::from_ref(r),
+            Put::Rows(rows) => rows,
+            _ => &[],
         }))
     }
 
@@ -215,7 +237,7 @@ impl TableSet {
                         let i = self.slot(old);
                         let whole = match &self.ops[i].put {
                             Put::Insert(r) | Put::Update(r) => filled.fill_unsent(r),
-                            Put::Nothing => filled,
+                            Put::Nothing | Put::Rows(_) => filled,
                         };
                         if whole.has_unsent() {
                             // The slot may have been made just now; an empty one does nothing.
@@ -241,13 +263,20 @@ impl TableSet {
         Ok(())
     }
 
+    /// The rows of `owner` go, and these come.
+    fn replace(&mut self, owner: &Row, rows: Vec<Row>) {
+        let i = self.slot(owner);
+        self.ops[i].delete = Remove::Loose;
+        self.ops[i].put = if rows.is_empty() { Put::Nothing } else { Put::Rows(rows) };
+    }
+
     fn update(&mut self, row: Row) {
         let i = self.slot(&row);
         let op = &mut self.ops[i];
         op.put = match std::mem::replace(&mut op.put, Put::Nothing) {
             Put::Insert(before) => Put::Insert(row.fill_unsent(&before)),
             Put::Update(before) => Put::Update(row.fill_unsent(&before)),
-            Put::Nothing => Put::Update(row),
+            Put::Nothing | Put::Rows(_) => Put::Update(row),
         };
     }
 
@@ -271,31 +300,60 @@ impl Batch {
     /// `Fatal` if the log says something that cannot be (an update without a row).
     pub fn change(&mut self, compiled: &Compiled, change: Change) -> Result<()> {
         self.counts.rows += 1;
-        let op = change.op as usize;
-        let change = compiled.change(change);
+        if let Some(one) = compiled.same() {
+            self.count(&one.target.name, change.op);
+            return self.set(compiled, one, 0).add(change);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut produced = Vec::with_capacity(2);
+        for (n, output) in compiled.outputs.iter().enumerate() {
+            output.change(change.clone(), &mut scratch, &mut produced)?;
+            for p in produced.drain(..) {
+                match p {
+                    Produced::Change(change) => {
+                        self.count(&output.target.name, change.op);
+                        self.set(compiled, output, n).add(change)?;
+                    }
+                    Produced::Replace { owner, rows } => {
+                        self.count(&output.target.name, Op::Update);
+                        self.set(compiled, output, n).replace(&owner, rows);
+                    }
+                }
+            }
+        }
+        self.scratch = scratch;
+        Ok(())
+    }
+
+    /// The set of one output in the step under way.
+    fn set(&mut self, compiled: &Compiled, output: &Output, number: usize) -> &mut TableSet {
         if !matches!(self.steps.last(), Some(Step::Sets(_))) {
             self.steps.push(Step::Sets(Sets::default()));
         }
         let Some(Step::Sets(sets)) = self.steps.last_mut() else {
-            return Ok(()); // It was pushed just above.
+            unreachable!("it was pushed just above");
         };
         // Few tables change at a time: a scan beats a map.
-        let at = match sets.tables.iter().position(|t| t.source == compiled.source.id) {
+        let id = compiled.source.id;
+        let at = match sets.tables.iter().position(|t| t.id == id && t.output == number) {
             Some(at) => at,
             None => {
-                sets.tables.push(TableSet::new(compiled));
+                sets.tables.push(TableSet::new(&compiled.source, output, number));
                 sets.tables.len() - 1
             }
         };
-        match self.counts.by_table.iter_mut().find(|(n, _)| *n == compiled.target.name) {
-            Some((_, n)) => n[op] += 1,
+        &mut sets.tables[at]
+    }
+
+    fn count(&mut self, table: &TableName, op: Op) {
+        match self.counts.by_table.iter_mut().find(|(n, _)| n == table) {
+            Some((_, n)) => n[op as usize] += 1,
             None => {
                 let mut n = [0; 3];
-                n[op] += 1;
-                self.counts.by_table.push((compiled.target.name.clone(), n));
+                n[op as usize] += 1;
+                self.counts.by_table.push((table.clone(), n));
             }
         }
-        sets.tables[at].add(change)
     }
 
     /// Adds a barrier: everything before it is applied before it.

@@ -28,7 +28,7 @@ fn compiled(identity: RowIdentity, unique: bool) -> Compiled {
         estimated_rows: 0,
         bytes: 0,
     });
-    Compiled { source: t.clone(), target: t }
+    Compiled::passing(t.clone(), t)
 }
 
 /// `"1 a -"`: fields by blanks, `-` is unsent, `~` is NULL.
@@ -135,7 +135,7 @@ fn given_a_truncate_when_collected_then_nothing_is_compacted_across_it() {
     let c = compiled(RowIdentity::Key(vec![0]), false);
     let mut b = Batch::default();
     b.change(&c, ins("1 a x")).unwrap();
-    b.barrier(Step::Truncate { tables: vec![c.target.clone()], restart_identity: false });
+    b.barrier(Step::Truncate { tables: vec![c.outputs[0].target.clone()], restart_identity: false });
     b.change(&c, ins("1 a x")).unwrap();
     assert_eq!(b.steps.len(), 3);
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableId, TableName};
 use crate::transform::Compiled;
+use crate::transform::rules::{OnExisting, RuleSet};
 use crate::transform::select::Selection;
 
 /// Bounds in bytes of events.
@@ -51,8 +52,12 @@ struct Route {
 /// What the collector has to know before the first event.
 #[derive(Debug, Default)]
 pub struct Knowledge {
-    /// Target tables by the source table's name.
+    /// Target tables by their name there.
     pub targets: HashMap<TableName, Table>,
+    /// The source's tables.
+    pub sources: Vec<TableName>,
+    /// What becomes of their rows on the way.
+    pub rules: RuleSet,
     /// Tables whose whole copy was made at a later snapshot than the log's start.
     pub skip_before: HashMap<TableName, Position>,
     /// Tables of the migration.
@@ -250,21 +255,22 @@ impl Collector {
             }
             Event::Schema(table) => self.schema(table),
             Event::Truncate { tables, restart_identity } => {
-                let tables: Vec<_> = tables
-                    .iter()
-                    .filter_map(|t| self.routes.get(t))
-                    .filter(|r| !in_copy(r))
-                    .map(|r| r.compiled.target.clone())
-                    .collect();
+                let mut emptied: Vec<Arc<Table>> = Vec::new();
+                for route in tables.iter().filter_map(|t| self.routes.get(t)).filter(|r| !in_copy(r)) {
+                    for output in &route.compiled.outputs {
+                        if !output.alone || output.on_existing != OnExisting::Error {
+                            return Err(merged_truncate(&route.compiled.source.name, &output.target.name));
+                        }
+                        emptied.push(output.target.clone());
+                    }
+                }
+                let tables = emptied;
                 if !tables.is_empty() {
                     self.building.batch.barrier(Step::Truncate { tables, restart_identity });
                 }
                 Ok(())
             }
-            Event::Ddl(ddl) => {
-                self.ddl(ddl);
-                Ok(())
-            }
+            Event::Ddl(ddl) => self.ddl(ddl),
             Event::Marker { token } => {
                 self.building.markers.push(token);
                 Ok(())
@@ -283,6 +289,9 @@ impl Collector {
             return Ok(());
         }
         let selected = self.knowledge.selection.selects(&name);
+        if selected && self.knowledge.rules.concern(&name) {
+            return self.reshaped(table);
+        }
         let Some(target) = self.knowledge.targets.get(&name).filter(|_| selected) else {
             // No error yet: pgoutput describes a partition, too, before it sends the partition's changes as its root's.
             self.absent.insert(table.id, name);
@@ -299,19 +308,32 @@ impl Collector {
                 object: name.to_string(),
                 // What existing rows got for a default is told by the trigger alone.
                 effect: DdlEffect::Table { after: table.clone(), missing_values: Vec::new(), rewritten: has_default },
-            }));
+            }))?;
         }
         let Some(target) = self.knowledge.targets.get(&name) else { return Ok(()) };
         let compiled = Compiled::new(&table, target)?;
-        // Rows of the old shape and rows of the new shape must not share a set.
-        self.building.batch.barrier(Step::Sets(Sets::default()));
-        let skip_before = self.knowledge.skip_before.get(&name).cloned();
-        self.routes.insert(table.id, Route { compiled, skip_before });
-        self.sources.insert(name, table);
+        self.route(table, compiled);
         Ok(())
     }
 
-    fn ddl(&mut self, ddl: Box<Ddl>) {
+    /// A table whose rows rules reshape. Where the target cannot hold what they make of it now, the stream stops here.
+    fn reshaped(&mut self, table: Arc<Table>) -> Result<()> {
+        let known = &self.knowledge;
+        let targets = |name: &TableName| known.targets.get(name).cloned().map(Arc::new);
+        let compiled = Compiled::with_rules(&known.rules, &table, &known.sources, &targets)?;
+        self.route(table, compiled);
+        Ok(())
+    }
+
+    fn route(&mut self, table: Arc<Table>, compiled: Compiled) {
+        // Rows of the old shape and rows of the new shape must not share a set.
+        self.building.batch.barrier(Step::Sets(Sets::default()));
+        let skip_before = self.knowledge.skip_before.get(&table.name).cloned();
+        self.routes.insert(table.id, Route { compiled, skip_before });
+        self.sources.insert(table.name.clone(), table);
+    }
+
+    fn ddl(&mut self, ddl: Box<Ddl>) -> Result<()> {
         let name = match &ddl.effect {
             DdlEffect::Table { after, .. } => Some(after.name.clone()),
             DdlEffect::Index { table, .. } | DdlEffect::Dropped { table } | DdlEffect::Unfollowed { table, .. } => {
@@ -325,7 +347,10 @@ impl Collector {
             | DdlEffect::Other => None,
         };
         if name.as_ref().is_some_and(|n| !self.knowledge.selection.selects(n)) {
-            return;
+            return Ok(());
+        }
+        if let Some(name) = name.as_ref().filter(|n| self.knowledge.rules.concern(n)) {
+            return self.reshaped_ddl(name, &ddl);
         }
         let before = name.as_ref().and_then(|n| self.sources.get(n).cloned().or_else(|| self.as_source(n)));
         let before = match (&ddl.effect, before) {
@@ -339,12 +364,38 @@ impl Collector {
             self.knowledge.targets.insert(after.name.clone(), Table { partitioned, ..(**after).clone() });
         }
         self.building.batch.barrier(Step::Ddl { ddl, before });
+        Ok(())
+    }
+
+    /// A schema change of a table whose rows rules reshape: the target's table has a shape of its own, so nothing is
+    /// repeated there. What the rules cannot carry any more is told by the table's next description; what gave rows new
+    /// values without saying so in the log must be told here.
+    fn reshaped_ddl(&self, name: &TableName, ddl: &Ddl) -> Result<()> {
+        let DdlEffect::Table { missing_values, rewritten, .. } = &ddl.effect else { return Ok(()) };
+        let carried = |c: &String| self.knowledge.rules.of(name).any(|r| !r.rule.drop.contains(c));
+        let added = missing_values.iter().map(|(c, _)| c).find(|c| carried(c));
+        if !rewritten && added.is_none() {
+            return Ok(());
+        }
+        let what = match added {
+            Some(c) => format!("column {c:?} got a default that rows which are there already have, too"),
+            None => "its rows were rewritten".to_owned(),
+        };
+        Err(Error::fatal(format!("{name}: {what}, and rules reshape this table ({})", ddl.tag))
+            .with_code("switchyard:ddl")
+            .hint("drop the column in the table's rules if it is not wanted; else copy the migration anew"))
     }
 
     /// A table that the log has not described yet looks as the target has it.
     fn as_source(&self, name: &TableName) -> Option<Arc<Table>> {
         self.knowledge.targets.get(name).cloned().map(Arc::new)
     }
+}
+
+fn merged_truncate(source: &TableName, target: &TableName) -> Error {
+    Error::fatal(format!("{source} was truncated at the source, and {target} holds rows of other tables, too"))
+        .with_code("switchyard:truncate")
+        .hint("delete the rows with DELETE at the source instead; to go on here, delete what came from this table on the target by hand and copy the migration anew")
 }
 
 #[cfg(test)]

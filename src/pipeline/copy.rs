@@ -1,6 +1,6 @@
 //! The copy: schema, chunks in parallel, keys and indexes. Resumable between any two commits.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +10,13 @@ use super::Pipeline;
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
 use crate::schema::{RowIdentity, SchemaScript, Stage, Table, TableName};
-use crate::source::{Chunk, ChunkReader, CopyFormat, SnapshotSession};
+use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, SnapshotSession};
 use crate::status::TableState;
 use crate::target::{Checkpoint, CopyStage, LoadMode, Loader, TableCopy};
 use crate::transform::Compiled;
+use crate::transform::expr::Scratch;
+use crate::transform::output::Output;
+use crate::transform::rules::OnExisting;
 
 /// Bytes of a chunk. Small enough that a kill repeats little, large enough that its commit does not matter.
 const CHUNK_BYTES: u64 = 64 << 20;
@@ -65,7 +68,7 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
     };
     let session: Arc<dyn SnapshotSession> = Arc::from(session);
     let script = Arc::new(if p.create_schema {
-        source.schema_script(&tables, session.exported()).await?
+        source.schema_script(&p.unruled(&tables), session.exported()).await?
     } else {
         SchemaScript::default()
     });
@@ -76,10 +79,9 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
             }
         }
         faults::point("copy.schema_made");
-        let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
-        target.quiesce(&names).await?;
+        target.quiesce(&p.target_names(tables.iter().map(|t| &t.name))).await?;
         for t in &tables {
-            let copy = fresh(session.as_ref(), t).await?;
+            let copy = fresh(p, session.as_ref(), t).await?;
             target.plan_copy(checkpoint.epoch, &copy).await?;
         }
         checkpoint.stage = CopyStage::Copying;
@@ -91,7 +93,15 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         .iter()
         .map(|c| c.resumed_at.as_ref().unwrap_or(&c.snapshot_at))
         .fold(session_floor(checkpoint, session.as_ref()), |a, b| if a.reached(b) { a } else { b.clone() });
-    copy_tables(p, checkpoint.epoch, session.clone(), tables.clone(), copies, script.clone()).await?;
+    // A merge that looks for rows of earlier tables comes after them.
+    let mut turns: BTreeMap<usize, Vec<TableCopy>> = BTreeMap::new();
+    for copy in copies {
+        turns.entry(p.rules.turn(&copy.table)).or_default().push(copy);
+    }
+    let compiled = Arc::new(compile(p, &tables).await?);
+    for copies in turns.into_values() {
+        copy_tables(p, checkpoint.epoch, session.clone(), &tables, compiled.clone(), copies, script.clone()).await?;
+    }
     faults::point("copy.loaded");
     // Chunks commit asynchronously. Saving brings them to the disk; what a crash of the target took before is missing here.
     target.save(checkpoint).await?;
@@ -114,7 +124,7 @@ fn session_floor(checkpoint: &Checkpoint, session: &dyn SnapshotSession) -> crat
     checkpoint.position.clone().unwrap_or_else(|| session.start().clone())
 }
 
-async fn fresh(session: &dyn SnapshotSession, table: &Table) -> Result<TableCopy> {
+async fn fresh(p: &Pipeline, session: &dyn SnapshotSession, table: &Table) -> Result<TableCopy> {
     Ok(TableCopy {
         table: table.name.clone(),
         plan: session.plan(table, chunk_bytes()).await?,
@@ -123,6 +133,7 @@ async fn fresh(session: &dyn SnapshotSession, table: &Table) -> Result<TableCopy
         done: Vec::new(),
         rows: 0,
         indexed: false,
+        rules: p.rules.text_of(&table.name),
     })
 }
 
@@ -140,22 +151,39 @@ async fn plan_rest(
         let Some(table) = tables.iter().find(|t| t.name == copy.table) else { continue };
         let complete = copy.done.len() == copy.plan.chunks.len();
         let same_snapshot = session.at() == copy.resumed_at.as_ref().unwrap_or(&copy.snapshot_at);
-        if !complete && !same_snapshot {
+        // A table that is copied anew because its rules changed may meet the same snapshot on an idle source.
+        let other_rules = copy.rules != p.rules.text_of(&copy.table);
+        if !complete && (!same_snapshot || other_rules) {
             let now = session.plan(table, chunk_bytes()).await?;
             let keyed = matches!(table.identity, RowIdentity::Key(_));
             let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
-            if keep {
+            let ruled = p.rules.concern(&copy.table);
+            if ruled && !can_be_emptied(p, tables, &copy.table) {
+                // The rows lie among others. What is there stays, what is left is loaded over it, and the log from the
+                // first snapshot on tells what went away meanwhile. A merge that skips is loaded in one transaction.
+                if !keep {
+                    copy.plan = now;
+                    copy.done.clear();
+                    copy.rows = 0;
+                }
+                copy.resumed_at = Some(session.at().clone());
+                p.target.plan_copy(checkpoint.epoch, copy).await?;
+            } else if keep {
                 // Rows may have moved between pages since the first snapshot: what is left is loaded over what is there.
                 copy.resumed_at = Some(session.at().clone());
-                p.target.create_key(script, &copy.table).await?;
+                if !ruled {
+                    p.target.create_key(script, &copy.table).await?;
+                }
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
                 faults::point("copy.resumed");
             } else {
-                *copy = TableCopy { plan: now, ..fresh(session, table).await? };
+                *copy = TableCopy { plan: now, ..fresh(p, session, table).await? };
                 // First the plan, which forgets the chunks, then the rows: a crash between the two comes here again.
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
                 faults::point("copy.replanned");
-                p.target.empty(&copy.table).await?;
+                for target in p.rules.targets_of(&copy.table) {
+                    p.target.empty(&target).await?;
+                }
             }
         }
         let state = if copy.indexed { TableState::Done } else { TableState::Waiting };
@@ -177,30 +205,52 @@ struct Work {
     mode: LoadMode,
 }
 
+/// How one of a table's outputs is loaded, where the table as a whole is loaded in `mode`.
+fn output_mode(output: &Output, mode: LoadMode) -> LoadMode {
+    match (output.on_existing, mode) {
+        (OnExisting::Skip, _) => LoadMode::Skip,
+        // Its neighbours skip; it is loaded in the same transaction, so nothing of it can be there.
+        (OnExisting::Error, LoadMode::Skip) => LoadMode::Append,
+        (OnExisting::Replace, _) => LoadMode::Upsert,
+        (OnExisting::Error, LoadMode::Upsert) if output.is_items() => LoadMode::ReplaceAll,
+        (OnExisting::Error, mode) => mode,
+    }
+}
+
 struct Shared {
     queue: Mutex<VecDeque<Work>>,
     /// Pieces of work not finished yet, by table.
     left: Mutex<HashMap<TableName, usize>>,
 }
 
+/// Whether all that is in the target's tables came from this source table.
+fn can_be_emptied(p: &Pipeline, tables: &[Arc<Table>], source: &TableName) -> bool {
+    p.rules.of(source).all(|r| r.rule.on_existing == OnExisting::Error)
+        && p.rules.targets_of(source).iter().all(|t| p.rules.writers_of(t, tables.iter().map(|t| &t.name)).len() <= 1)
+}
+
+async fn compile(p: &Pipeline, tables: &[Arc<Table>]) -> Result<HashMap<TableName, Compiled>> {
+    let sources: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
+    let names = p.target_names(sources.iter());
+    let there: HashMap<TableName, Arc<Table>> =
+        names.iter().cloned().zip(p.target.tables(&names).await?).filter_map(|(n, t)| t.map(|t| (n, t))).collect();
+    let mut compiled = HashMap::new();
+    for source in tables {
+        let step = Compiled::with_rules(&p.rules, source, &sources, &|name| there.get(name).cloned())?;
+        compiled.insert(source.name.clone(), step);
+    }
+    Ok(compiled)
+}
+
 async fn copy_tables(
     p: &Pipeline,
     epoch: i64,
     session: Arc<dyn SnapshotSession>,
-    tables: Vec<Arc<Table>>,
+    tables: &[Arc<Table>],
+    compiled: Arc<HashMap<TableName, Compiled>>,
     copies: Vec<TableCopy>,
     script: Arc<SchemaScript>,
 ) -> Result<()> {
-    let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
-    let targets = p.target.tables(&names).await?;
-    let mut compiled = HashMap::new();
-    for (source, target) in tables.iter().zip(targets) {
-        let Some(target) = target else {
-            return Err(Error::fatal(format!("{}: the target has no such table", source.name))
-                .hint("set target.create_schema = true, make the table on the target, or exclude it"));
-        };
-        compiled.insert(source.name.clone(), Compiled::new(source, &target)?);
-    }
     let mut queue: Vec<Work> = Vec::new();
     let mut left = HashMap::new();
     let mut to_index = Vec::new();
@@ -216,13 +266,17 @@ async fn copy_tables(
             continue;
         }
         let untouched = copy.done.is_empty();
+        let skips = p.rules.of(&copy.table).any(|r| r.rule.on_existing == OnExisting::Skip);
+        let apart = !p.rules.concern(&copy.table) || can_be_emptied(p, tables, &copy.table);
         let mode = match (&copy.resumed_at, untouched) {
+            _ if skips => LoadMode::Skip,
+            (None, _) if !apart => LoadMode::Append,
             (Some(_), _) => LoadMode::Upsert,
             (None, true) if table.bytes <= whole_table_bytes() || chunks.len() == 1 => LoadMode::WholeTable,
             (None, _) => LoadMode::Append,
         };
         let before = queue.len();
-        if mode == LoadMode::WholeTable {
+        if matches!(mode, LoadMode::WholeTable | LoadMode::Skip) {
             queue.push(Work { table: table.clone(), chunks, mode });
         } else {
             queue.extend(chunks.into_iter().map(|c| Work { table: table.clone(), chunks: vec![c], mode }));
@@ -232,7 +286,6 @@ async fn copy_tables(
     // Large tables first: their indexes take longest, and are made while smaller tables are copied.
     queue.sort_by_key(|w| std::cmp::Reverse(w.table.bytes));
     let shared = Arc::new(Shared { queue: Mutex::new(queue.into()), left: Mutex::new(left) });
-    let compiled = Arc::new(compiled);
     let (indexes, mut indexed) = tokio::sync::mpsc::unbounded_channel::<TableName>();
     for t in to_index {
         let _ = indexes.send(t);
@@ -361,23 +414,40 @@ impl Worker {
         let Some(compiled) = self.compiled.get(source) else {
             return Err(Error::fatal(format!("{source}: no compiled step")));
         };
-        let format = if compiled.passes_bytes() {
-            let theirs = loader.formats(&compiled.target);
-            reader.formats(&compiled.source).into_iter().find(|f| theirs.contains(f)).unwrap_or(CopyFormat::Rows)
-        } else {
-            CopyFormat::Rows
-        };
-        loader.begin(&compiled.target, format, work.mode).await?;
-        for chunk in &work.chunks {
-            reader.open(&work.table, chunk, format).await?;
-            while let Some(block) = reader.next().await? {
-                let rows = match &block {
-                    crate::source::CopyBlock::Raw { rows, .. } => *rows,
-                    crate::source::CopyBlock::Rows(r) => r.len() as u64,
-                };
-                loader.write(block).await?;
-                self.p.status.add_rows_copied(&name, rows);
-                self.p.metrics.rows_copied(&name, rows);
+        let mut scratch = Scratch::default();
+        for (n, output) in compiled.outputs.iter().enumerate() {
+            let format = if output.passes_bytes(&compiled.source) {
+                let theirs = loader.formats(&output.target);
+                reader.formats(&compiled.source).into_iter().find(|f| theirs.contains(f)).unwrap_or(CopyFormat::Rows)
+            } else {
+                CopyFormat::Rows
+            };
+            let mode = output_mode(output, work.mode);
+            loader.begin(source, &output.target, format, mode).await?;
+            // The snapshot stands still: every output reads the chunks anew, and nothing has to be kept for it.
+            for chunk in &work.chunks {
+                reader.open(&work.table, chunk, format).await?;
+                while let Some(block) = reader.next().await? {
+                    let rows = match &block {
+                        CopyBlock::Raw { rows, .. } => *rows,
+                        CopyBlock::Rows(r) => r.len() as u64,
+                    };
+                    let block = match block {
+                        CopyBlock::Rows(rows) if !output.is_same() => {
+                            let mut made = Vec::with_capacity(rows.len());
+                            for row in &rows {
+                                output.rows(row, &mut scratch, &mut made)?;
+                            }
+                            CopyBlock::Rows(made)
+                        }
+                        as_it_is => as_it_is,
+                    };
+                    loader.write(block).await?;
+                    if n == 0 {
+                        self.p.status.add_rows_copied(&name, rows);
+                        self.p.metrics.rows_copied(&name, rows);
+                    }
+                }
             }
         }
         faults::point("copy.chunk_read");

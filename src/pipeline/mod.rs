@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod collect;
 pub mod copy;
+pub mod ruled;
 pub mod stream;
 
 use std::sync::Arc;
@@ -14,10 +15,11 @@ use crate::error::{Class, Error, Result, ResultExt};
 use crate::faults;
 use crate::finding::Severity;
 use crate::metrics::Metrics;
-use crate::schema::{SchemaScript, Stage};
+use crate::schema::{SchemaScript, Stage, Table, TableName};
 use crate::source::Source;
 use crate::status::{Phase, StatusHandle};
 use crate::target::{Checkpoint, CopyStage, SessionLock, Target};
+use crate::transform::rules::RuleSet;
 use crate::transform::select::Selection;
 
 /// What a pipeline works with.
@@ -29,6 +31,8 @@ pub struct Pipeline {
     pub target: Arc<dyn Target>,
     /// Which tables.
     pub selection: Selection,
+    /// What becomes of rows on their way.
+    pub rules: RuleSet,
     /// Parallel copy sessions.
     pub workers: usize,
     /// Extra wait to fill a batch.
@@ -84,6 +88,7 @@ impl Pipeline {
         };
         let (lock, mut checkpoint) = prepared;
         let work = async {
+            ruled::notice_changes(self, &mut checkpoint).await?;
             let mut script = None;
             if checkpoint.stage < CopyStage::Streaming {
                 self.status.set_phase(Phase::Copying);
@@ -118,7 +123,7 @@ impl Pipeline {
             let tables = self.source.tables().await?;
             let script = match script {
                 Some(s) => s,
-                None => Arc::new(self.source.schema_script(&tables, None).await?),
+                None => Arc::new(self.source.schema_script(&self.unruled(&tables), None).await?),
             };
             for copy in self.target.copies().await? {
                 // Resumed copies got no more than their keys: see `copy::index`.
@@ -131,8 +136,7 @@ impl Pipeline {
             for w in self.target.create(&script, Stage::Consistent, None).await? {
                 self.warn(w);
             }
-            let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
-            self.target.quiesce(&names).await?;
+            self.target.quiesce(&self.target_names(tables.iter().map(|t| &t.name))).await?;
         }
         faults::point("stream.constraints_made");
         checkpoint.stage = CopyStage::Complete;
@@ -140,7 +144,8 @@ impl Pipeline {
         // Nothing waits for statistics: the stream's plans do not depend on them. If this is cut short, the target's own
         // autovacuum gathers them, as it does after every bulk load.
         let target = self.target.clone();
-        let names: Vec<_> = self.target.copies().await?.into_iter().map(|c| c.table).collect();
+        let copies = self.target.copies().await?;
+        let names = self.target_names(copies.iter().map(|c| &c.table));
         tokio::spawn(async move {
             if let Err(e) = target.analyze(&names).await {
                 tracing::warn!("gathering statistics on the target: {e}");
@@ -161,6 +166,19 @@ impl Pipeline {
         }
     }
 
+    /// Tables that come to the target as they are: what is made there is made for them alone.
+    pub(crate) fn unruled(&self, tables: &[Arc<Table>]) -> Vec<Arc<Table>> {
+        tables.iter().filter(|t| !self.rules.concern(&t.name)).cloned().collect()
+    }
+
+    /// The target's tables that rows of these source tables go to.
+    pub(crate) fn target_names<'a>(&self, sources: impl Iterator<Item = &'a TableName>) -> Vec<TableName> {
+        let mut names: Vec<TableName> = sources.flat_map(|s| self.rules.targets_of(s)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     pub(crate) fn warn(&self, text: String) {
         tracing::warn!("{text}");
         self.status.add_warning(text);
@@ -170,9 +188,10 @@ impl Pipeline {
     pub(crate) async fn preflight(&self) -> Result<()> {
         let mut findings = self.source.check().await.context("looking at the source")?;
         let tables = self.source.tables().await?;
-        findings.extend(
-            self.target.check(&self.source.facts().await?, &tables, true).await.context("looking at the target")?,
-        );
+        let looked = ruled::look(&self.rules, &tables, self.target.as_ref()).await?;
+        findings.extend(looked.findings);
+        let facts = self.source.facts().await?;
+        findings.extend(self.target.check(&facts, &looked.expected, true).await.context("looking at the target")?);
         let problems: Vec<_> = findings.iter().filter(|f| f.severity == Severity::Problem).collect();
         for f in &findings {
             match f.severity {

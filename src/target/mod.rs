@@ -89,6 +89,8 @@ pub struct TableCopy {
     pub rows: u64,
     /// Whether its keys and indexes ([`Stage::TableCopied`]) are made.
     pub indexed: bool,
+    /// The rules that it is copied by, as [`crate::transform::rules::RuleSet::text_of`] writes them.
+    pub rules: String,
 }
 
 /// A database that is copied into.
@@ -172,6 +174,10 @@ pub enum LoadMode {
     Append,
     /// Rows may be there already: the chunk's win.
     Upsert,
+    /// Rows may be there already: they stay, and the chunk's keys are noted as left out.
+    Skip,
+    /// The key stands for any number of rows; those of the chunk's keys are replaced.
+    ReplaceAll,
 }
 
 /// Loads copied rows. One chunk at a time.
@@ -179,8 +185,8 @@ pub enum LoadMode {
 pub trait Loader: Send {
     /// The forms in which rows can be written into the table, best first.
     fn formats(&self, table: &Table) -> Vec<CopyFormat>;
-    /// Begins to load. `table` is the target's table; rows have its columns.
-    async fn begin(&mut self, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()>;
+    /// Begins to load, or goes on with another table in the same transaction. `table` is the target's table; rows have its columns.
+    async fn begin(&mut self, source: &TableName, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()>;
     /// Writes a block.
     async fn write(&mut self, block: CopyBlock) -> Result<()>;
     /// Commits the rows together with the note that these chunks of `source` are done. Returns how many rows.

@@ -1,22 +1,39 @@
 //! The transform step: what becomes of a source table's rows, compiled once per schema version. Pure.
+//!
+//! | file | responsibility |
+//! |---|---|
+//! | `select.rs` | which tables take part |
+//! | `rules.rs` | the rules as written, and which tables they concern |
+//! | `compile.rs` | a rule, a source table and a target table become a program, or an error that says what to do |
+//! | `output.rs` | what the program makes of rows and changes |
+//! | `inverse.rs` | what a reverse stream could bring back, and what not |
+//! | `items.rs` | arrays and JSON lists, taken apart |
+//! | `expr/` | SQL expressions over one row |
 
+mod compile;
+pub mod expr;
+mod inverse;
+mod items;
+pub mod output;
+pub mod rules;
 pub mod select;
 
 use std::sync::Arc;
 
-use crate::change::Change;
 use crate::error::{Error, Result};
-use crate::schema::{RowIdentity, Table};
+use crate::schema::{RowIdentity, Table, TableName};
 use crate::value::Row;
+use output::Output;
+use rules::{OnExisting, RuleSet};
 
 /// What becomes of one table's rows. Compiled from the source's table as it is at this place of the log, and the
-/// target's table as it is now; compiled anew when either changes.
+/// target's tables as they are now; compiled anew when either changes.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// The table that changes come from.
     pub source: Arc<Table>,
-    /// The table that changes go to: its columns are exactly the fields of the rows that this step gives out.
-    pub target: Arc<Table>,
+    /// Where its rows go: one place, unless rules split the table or take lists out of it.
+    pub outputs: Vec<Output>,
 }
 
 impl Compiled {
@@ -49,30 +66,71 @@ impl Compiled {
         }
         let target =
             Table { columns, identity: source.identity.clone(), full_old_rows: source.full_old_rows, ..target.clone() };
-        Ok(Compiled { source: source.clone(), target: Arc::new(target) })
+        Ok(Compiled::passing(source.clone(), Arc::new(target)))
     }
 
-    /// Carries a change through the step.
-    #[inline]
-    pub fn change(&self, change: Change) -> Change {
-        change
+    /// Rows of `source` go into `target` as they are; both have the same columns.
+    pub fn passing(source: Arc<Table>, target: Arc<Table>) -> Compiled {
+        let output = Output { target, on_existing: OnExisting::Error, alone: true, program: None };
+        Compiled { source, outputs: vec![output] }
     }
 
-    /// Whether copied bytes may pass without being looked at.
-    pub fn passes_bytes(&self) -> bool {
-        self.source.columns.iter().zip(&self.target.columns).all(|(s, t)| s.type_name == t.type_name)
-    }
-
-    /// The fields that find the row again, as a row of the same shape with everything else NULL.
-    pub fn key_of(&self, row: &Row) -> Row {
-        let mut b = crate::value::RowBuilder::with_capacity(row.len(), 32);
-        for i in 0..row.len() {
-            let keep = match &self.target.identity {
-                RowIdentity::Key(k) => k.contains(&i),
-                _ => true,
-            };
-            b.push(if keep { row.get(i) } else { crate::value::Datum::Null });
+    /// Compiles the step for a table with what the rules say of it. `targets` gives the target's tables, `sources` are
+    /// all source tables that take part.
+    ///
+    /// # Errors
+    /// `Fatal` with the rule, its key and what would be right; for a table without rules as [`Compiled::new`].
+    pub fn with_rules(
+        rules: &RuleSet,
+        source: &Arc<Table>,
+        sources: &[TableName],
+        targets: &dyn Fn(&TableName) -> Option<Arc<Table>>,
+    ) -> Result<Compiled> {
+        let find = |name: &TableName| {
+            targets(name).ok_or_else(|| {
+                Error::fatal(format!("{name}: the target has no such table")).hint(
+                    "make the table on the target (a table that a rule writes is not made from the source's), or set target.create_schema = true where no rule names it",
+                )
+            })
+        };
+        if !rules.concern(&source.name) {
+            return Compiled::new(source, &*find(&source.name)?);
         }
-        b.finish()
+        let mut outputs = Vec::new();
+        for named in rules.of(&source.name) {
+            let alone = |t: &TableName| rules.writers_of(t, sources.iter()).len() <= 1;
+            let scope = compile::Scope { named, source, alone: alone(&named.to) };
+            let row = scope.row(&*find(&named.to)?)?;
+            let mut children = Vec::new();
+            for (nth, name) in named.children.iter().enumerate() {
+                let scope = compile::Scope { named, source, alone: alone(name) };
+                children.push(scope.items(nth, &*find(name)?, &row)?);
+            }
+            outputs.push(row);
+            outputs.append(&mut children);
+        }
+        Ok(Compiled { source: source.clone(), outputs })
     }
+
+    /// The one place where rows go as they are, if that is all that happens to them.
+    #[inline]
+    pub fn same(&self) -> Option<&Output> {
+        match self.outputs.as_slice() {
+            [one] if one.is_same() => Some(one),
+            _ => None,
+        }
+    }
+}
+
+/// The fields that find the row again, as a row of the same shape with everything else NULL.
+pub fn key_of(table: &Table, row: &Row) -> Row {
+    let mut b = crate::value::RowBuilder::with_capacity(row.len(), 32);
+    for i in 0..row.len() {
+        let keep = match &table.identity {
+            RowIdentity::Key(k) => k.contains(&i),
+            _ => true,
+        };
+        b.push(if keep { row.get(i) } else { crate::value::Datum::Null });
+    }
+    b.finish()
 }

@@ -94,6 +94,27 @@ impl Pattern {
     }
 }
 
+/// Reads `schema.table` as a pattern is read, but without wildcards; a missing schema is `schema`.
+///
+/// # Errors
+/// What is wrong, and after a `; ` what would be right.
+pub fn table_name(text: &str, schema: Option<&str>) -> Result<TableName, String> {
+    let whole = match schema {
+        Some(schema) if Pattern::parse(text).is_err() => format!("\"{}\".{text}", schema.replace('"', "\"\"")),
+        _ => text.to_owned(),
+    };
+    let wrong =
+        || format!("{text:?} is not a table's name; write schema.table, each in double quotes where it needs them");
+    let pattern = Pattern::parse(&whole).map_err(|_| wrong())?;
+    let part = |pieces: &[Piece]| -> Option<String> {
+        pieces.iter().map(|p| if let Piece::Char(c) = p { Some(*c) } else { None }).collect()
+    };
+    match (part(&pattern.schema), part(&pattern.table)) {
+        (Some(schema), Some(table)) => Ok(TableName::new(schema, table)),
+        _ => Err(format!("{text:?} names no single table; a rule is for one table, without wildcards")),
+    }
+}
+
 fn glob(pattern: &[Piece], text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t, mut star) = (0, 0, None);

@@ -13,6 +13,7 @@ use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
+use super::merge::Notes;
 use super::statements as st;
 use crate::change::{Change, Op};
 use crate::error::{Error, Result};
@@ -23,6 +24,7 @@ use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
 use crate::position::{Lsn, Position};
 use crate::schema::{RowIdentity, Table, TableName};
 use crate::target::{Applied, Applier, BatchEnd, DdlOutcome};
+use crate::transform::rules::OnExisting;
 use crate::value::{Datum, Row};
 
 /// From so many rows on, inserts go through COPY: it saves the executor's work, but costs a round trip more.
@@ -52,6 +54,7 @@ pub struct PgApplier {
 }
 
 /// What a statement is expected to have done.
+#[derive(Clone, Copy)]
 enum Expect {
     EveryRow,
     Anything,
@@ -151,7 +154,7 @@ impl PgApplier {
                 missing.truncate(missing_before);
                 self.simple("ROLLBACK TO SAVEPOINT sets; RELEASE SAVEPOINT sets").await?;
                 for t in &sets.tables {
-                    if t.table.has_secondary_unique {
+                    if t.table.has_secondary_unique && t.on_existing == OnExisting::Error && !t.items {
                         for change in t.original.iter().chain(&t.ordered) {
                             self.single(&t.table, change, convergent, missing).await?;
                         }
@@ -172,59 +175,83 @@ impl PgApplier {
         convergent: bool,
         missing: &mut Vec<(Arc<Table>, Row)>,
     ) -> Result<()> {
-        let mut calls: Vec<Call<'_>> = Vec::new();
+        let mut deletes: Vec<Call<'_>> = Vec::new();
+        let mut updates: Vec<Call<'_>> = Vec::new();
+        let mut inserted: Vec<Call<'_>> = Vec::new();
         let mut copies: Vec<(&TableSet, Vec<&Row>)> = Vec::new();
         let mut searched: Vec<Searched<'_>> = Vec::new();
         for t in tables {
             let table = &t.table;
             let equality = self.equality(table).await?;
+            let notes = (t.on_existing == OnExisting::Skip).then(|| Notes::new(&self.name, &t.source, &table.name));
+            let exclusion = notes.as_ref().map_or(String::new(), |n| n.exclusion(table));
+            // Where tables merge, a row may have become another's, or may not have been taken over.
+            let merging = t.shared || t.on_existing != OnExisting::Error;
+            let convergent_rows = convergent && notes.is_none() && !t.items;
             let mut strict: Vec<&Row> = Vec::new();
             let mut loose: Vec<&Row> = Vec::new();
             for (key, must) in t.deletes() {
-                if must && !convergent { strict.push(key) } else { loose.push(key) }
+                if must && !convergent && !merging { strict.push(key) } else { loose.push(key) }
             }
             for (mut rows, must) in [(strict, true), (loose, false)] {
                 st::sort_by_key(table, &mut rows);
                 for rows in rows.chunks(ROWS_PER_STATEMENT) {
                     let expect = if must { Expect::EveryRow } else { Expect::Anything };
-                    let set = st::delete(table, &equality);
-                    let statement = self.prepare(&set.sql, &set.types).await?;
-                    calls.push(Call { statement, set, table, rows: rows.to_vec(), expect, what: "delete" });
+                    let mut set = st::delete(table, &equality);
+                    set.sql.push_str(&exclusion);
+                    for set in std::iter::once(set).chain(notes.iter().map(|n| n.forget(table))) {
+                        let statement = self.prepare(&set.sql, &set.types).await?;
+                        let rows = rows.to_vec();
+                        deletes.push(Call { statement, set, table, rows, expect, what: "delete" });
+                    }
                 }
             }
             let mut upserts: Vec<&Row> = Vec::new();
             for (sent, mut rows) in by_sent_columns(t.updates()) {
-                if convergent && sent.len() == table.columns.len() {
+                let upsert = convergent_rows || (t.on_existing == OnExisting::Replace && !table.key().is_empty());
+                if upsert && sent.len() == table.columns.len() {
                     upserts.append(&mut rows);
                     continue;
                 }
                 st::sort_by_key(table, &mut rows);
-                let s = st::update(table, &sent, convergent, &equality);
+                let mut s = st::update(table, &sent, convergent_rows, &equality);
+                s.sql.push_str(&exclusion);
                 let statement = self.prepare(&s.sql, &s.types).await?;
                 for rows in rows.chunks(ROWS_PER_STATEMENT) {
-                    if convergent {
+                    if convergent_rows {
                         searched.push((statement.clone(), params(&s, table, rows)?, table.clone(), rows.to_vec()));
                     } else {
                         let (statement, set, rows) = (statement.clone(), s.clone(), rows.to_vec());
-                        calls.push(Call { statement, set, table, rows, expect: Expect::EveryRow, what: "update" });
+                        let expect = if merging || convergent { Expect::Anything } else { Expect::EveryRow };
+                        updates.push(Call { statement, set, table, rows, expect, what: "update" });
                     }
                 }
             }
             let mut inserts: Vec<&Row> = t.inserts().collect();
-            if convergent && !table.key().is_empty() {
+            let upsert = !table.key().is_empty() && (convergent_rows || t.on_existing == OnExisting::Replace);
+            if upsert {
                 inserts.append(&mut upserts);
-            } else if inserts.len() >= COPY_FROM_ROWS || (table.columns.is_empty() && !inserts.is_empty()) {
+            } else if notes.is_none()
+                && (inserts.len() >= COPY_FROM_ROWS || (table.columns.is_empty() && !inserts.is_empty()))
+            {
                 copies.push((t, inserts));
                 continue;
             }
             st::sort_by_key(table, &mut inserts);
             for rows in inserts.chunks(ROWS_PER_STATEMENT) {
-                let set = st::insert(table, convergent);
+                let set = match &notes {
+                    Some(notes) => notes.insert(table),
+                    None => st::insert(table, upsert),
+                };
                 let statement = self.prepare(&set.sql, &set.types).await?;
                 let rows = rows.to_vec();
-                calls.push(Call { statement, set, table, rows, expect: Expect::Anything, what: "insert" });
+                inserted.push(Call { statement, set, table, rows, expect: Expect::Anything, what: "insert" });
             }
         }
+        // Tables that merge into one may hand a key over: all deletes come before all inserts.
+        let mut calls = deletes;
+        calls.append(&mut updates);
+        calls.append(&mut inserted);
         self.call(calls).await?;
         for (statement, p, table, rows) in searched {
             let found =

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::bookkeeping;
+use super::merge;
 use super::statements as st;
 use crate::error::{Error, Result};
 use crate::exchange::{CopyBlock, CopyFormat};
@@ -23,8 +24,21 @@ pub struct PgLoader {
 
 struct Loading {
     table: Table,
-    upsert: bool,
-    rows: Vec<u8>,
+    mode: LoadMode,
+    buffer: Vec<u8>,
+    /// Rows of tables that were loaded before in the same transaction.
+    before: u64,
+}
+
+impl Loading {
+    /// Rows go through a table of their own first.
+    fn staged(&self) -> bool {
+        is_staged(self.mode)
+    }
+}
+
+fn is_staged(mode: LoadMode) -> bool {
+    matches!(mode, LoadMode::Upsert | LoadMode::Skip | LoadMode::ReplaceAll)
 }
 
 impl PgLoader {
@@ -39,19 +53,42 @@ impl PgLoader {
     }
 }
 
+impl PgLoader {
+    /// Ends the COPY under way and brings staged rows into their table. Gives back all rows of the transaction so far.
+    async fn finish(&mut self, now: Loading, source: &TableName) -> Result<u64> {
+        let name = &now.table.name;
+        let rows = self.conn.copy_in_finish().await.map_err(|e| load_error(name, e))?;
+        if now.staged() {
+            let sql = match now.mode {
+                LoadMode::Skip => merge::Notes::new(&self.name, source, name).load(&now.table, STAGE),
+                LoadMode::ReplaceAll => merge::replace_from(&now.table, STAGE),
+                _ => merge::upsert_from(&now.table, STAGE),
+            };
+            self.conn.execute(&format!("{sql}; DROP TABLE {STAGE}")).await.map_err(|e| load_error(name, e))?;
+        }
+        Ok(now.before + rows)
+    }
+}
+
 #[async_trait]
 impl Loader for PgLoader {
     fn formats(&self, table: &Table) -> Vec<CopyFormat> {
         copy::formats(table)
     }
 
-    async fn begin(&mut self, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()> {
+    async fn begin(&mut self, source: &TableName, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()> {
         let doing = || format!("loading {}", table.name);
-        self.conn.execute("BEGIN").await.map_err(|e| e.context(doing()))?;
+        let before = match self.now.take() {
+            Some(now) => self.finish(now, source).await?,
+            None => {
+                self.conn.execute("BEGIN").await.map_err(|e| e.context(doing()))?;
+                0
+            }
+        };
         let binary = format == CopyFormat::Raw(copy::BINARY);
         let mut options = format!("FORMAT {}", if binary { "binary" } else { "text" });
         let sql = match mode {
-            LoadMode::Upsert => {
+            LoadMode::Upsert | LoadMode::Skip | LoadMode::ReplaceAll => {
                 // Not LIKE, which brings NOT NULL along: generated columns stay empty here.
                 self.conn
                     .execute(&format!(
@@ -84,7 +121,7 @@ impl Loader for PgLoader {
             LoadMode::Append => st::copy_in(table, &options),
         };
         self.conn.copy_in_start(&sql, binary).await.map_err(|e| e.context(doing()))?;
-        self.now = Some(Loading { table: table.clone(), upsert: mode == LoadMode::Upsert, rows: Vec::new() });
+        self.now = Some(Loading { table: table.clone(), mode, buffer: Vec::new(), before });
         Ok(())
     }
 
@@ -95,11 +132,11 @@ impl Loader for PgLoader {
         let result = match block {
             CopyBlock::Raw { bytes, .. } => self.conn.copy_in_write(&bytes).await,
             CopyBlock::Rows(rows) => {
-                now.rows.clear();
+                now.buffer.clear();
                 for row in &rows {
-                    st::copy_text(&mut now.rows, row, now.table.columns.len());
+                    st::copy_text(&mut now.buffer, row, now.table.columns.len());
                 }
-                self.conn.copy_in_write(&now.rows).await
+                self.conn.copy_in_write(&now.buffer).await
             }
         };
         result.map_err(|e| load_error(&now.table.name, e))
@@ -110,19 +147,7 @@ impl Loader for PgLoader {
             return Err(Error::fatal("a chunk was committed before it was begun"));
         };
         let name = now.table.name.clone();
-        let rows = self.conn.copy_in_finish().await.map_err(|e| load_error(&name, e))?;
-        if now.upsert {
-            let columns: Vec<_> = now.table.columns.iter().map(|c| st::quoted(&c.name)).collect();
-            let columns = columns.join(", ");
-            self.conn
-                .execute(&format!(
-                    "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {STAGE}{}",
-                    st::qualified(&name),
-                    st::on_conflict(&now.table)
-                ))
-                .await
-                .map_err(|e| load_error(&name, e))?;
-        }
+        let rows = self.finish(now, source).await?;
         // Refused if a newcomer has raised the epoch; else the newcomer waits for this commit.
         let noted = self
             .conn

@@ -8,6 +8,7 @@ pub mod create;
 pub mod ddl;
 mod ddl_objects;
 pub mod load;
+mod merge;
 pub mod quiesce;
 pub mod statements;
 

@@ -78,6 +78,7 @@ async fn answer(client: &Client, sql: &str) -> String {
 fn copy(t: &str) -> TableCopy {
     let chunk = |number| Chunk { number, relation: None, from: Some(0), to: None, estimated_rows: 5 };
     TableCopy {
+        rules: "[]".into(),
         table: name(t),
         plan: TablePlan { storage: "16400".into(), chunks: vec![chunk(0), chunk(1)] },
         snapshot_at: lsn(7),

@@ -1,0 +1,379 @@
+//! Compiles a rule for a source table and a target table as they are now. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::expr::{Expr, Input};
+use super::items::Items;
+use super::output::{FieldFrom, Output, Program};
+use super::rules::{Named, OnExisting};
+use crate::error::{Error, Result};
+use crate::schema::{Column, Ident, RowIdentity, Table};
+
+/// What a rule needs to be compiled.
+pub(super) struct Scope<'a> {
+    pub named: &'a Named,
+    pub source: &'a Table,
+    /// Whether no other source table's rows go into the rule's table.
+    pub alone: bool,
+}
+
+/// A target column and where its value comes from.
+struct Assigned {
+    from: FieldFrom,
+    /// The rule's key that says so, for messages: `set.status`.
+    by: String,
+}
+
+impl Scope<'_> {
+    fn error(&self, by: &str, what: impl std::fmt::Display) -> Error {
+        Error::fatal(format!("{}: {by}: {what}", self.named.label())).with_code("switchyard:rule")
+    }
+
+    /// The rule's own rows.
+    ///
+    /// # Errors
+    /// `Fatal`, with the rule, its key and what would be right.
+    pub fn row(&self, target: &Table) -> Result<Output> {
+        let rule = &self.named.rule;
+        let source = self.source;
+        let inputs = inputs(source);
+        for (key, names) in [("rename", rule.rename.keys().collect::<Vec<_>>()), ("drop", rule.drop.iter().collect())] {
+            for name in names {
+                if source.column(name).is_none() {
+                    return Err(self.no_column(key, name, source));
+                }
+            }
+        }
+        let filter = match &rule.filter {
+            None => None,
+            Some(sql) => {
+                let e = Expr::compile(sql, &inputs).map_err(|e| self.error("where", e))?;
+                if e.kind() != crate::schema::Kind::Bool {
+                    return Err(self.error("where", format!("it is {}, not a condition", e.type_name())));
+                }
+                Some(e)
+            }
+        };
+        let mut assigned: BTreeMap<String, Assigned> = BTreeMap::new();
+        for (i, column) in source.columns.iter().enumerate() {
+            let (name, by) = match rule.rename.get(&column.name) {
+                Some(new) => (new, format!("rename.{}", column.name)),
+                None if rule.drop.contains(&column.name) || rule.set.contains_key(&column.name) => continue,
+                None => (&column.name, format!("column {}", column.name)),
+            };
+            let from = match rule.map.get(name) {
+                None => FieldFrom::Column(i),
+                Some(map) => {
+                    let by = format!("map.{name}");
+                    let e = Expr::compile(&value_map(&column.name, map), &inputs).map_err(|e| self.error(&by, e))?;
+                    FieldFrom::Computed(Box::new(e))
+                }
+            };
+            if let Some(other) = assigned.insert(name.clone(), Assigned { from, by: by.clone() }) {
+                return Err(self
+                    .error(&by, format!("column {name:?} is written by {}, too", other.by))
+                    .hint(format!("drop or rename one of them: drop = [{name:?}]")));
+            }
+        }
+        for name in rule.map.keys() {
+            if !assigned.contains_key(name) {
+                return Err(self.no_column("map", name, source));
+            }
+        }
+        for (name, sql) in &rule.set {
+            let by = format!("set.{name}");
+            let e = Expr::compile(sql, &inputs).map_err(|e| self.error(&by, e))?;
+            assigned.insert(name.clone(), Assigned { from: FieldFrom::Computed(Box::new(e)), by });
+        }
+        let (columns, fields) = self.fit(target, assigned)?;
+        let reads = |f: &FieldFrom| match f {
+            FieldFrom::Column(c) => vec![*c],
+            FieldFrom::Computed(e) => e.inputs().to_vec(),
+        };
+        let identity = self.identity(target, &columns, &fields, reads)?;
+        self.covered("where", filter.iter().flat_map(|f| f.inputs().to_vec()))?;
+        if let RowIdentity::Key(key) = &identity {
+            self.covered("the key", key.iter().flat_map(|&k| reads(&fields[k])))?;
+        }
+        let program = Program {
+            label: self.named.label(),
+            source: source.name.clone(),
+            names: source.columns.iter().map(|c| c.name.clone()).collect(),
+            source_key: source.key().to_vec(),
+            full: source.full_old_rows,
+            filter,
+            fields,
+            items: None,
+        };
+        let target = Table { columns, identity, full_old_rows: false, ..target.clone() };
+        Ok(Output {
+            target: Arc::new(target),
+            on_existing: rule.on_existing,
+            alone: self.alone,
+            program: Some(program),
+        })
+    }
+
+    /// The rows of one of the rule's lists.
+    ///
+    /// # Errors
+    /// As [`Scope::row`].
+    pub fn items(&self, nth: usize, target: &Table, parent: &Output) -> Result<Output> {
+        let explode = &self.named.rule.explode[nth];
+        let by = |key: &str| format!("explode[{nth}].{key}");
+        let Some(column) = self.source.column(&explode.path) else {
+            return Err(self.no_column(&by("path"), &explode.path, self.source));
+        };
+        let texts: Vec<&str> = explode.set.values().map(String::as_str).collect();
+        let (items, inputs) = Items::new(self.source, column, &texts).map_err(|e| self.error(&by("path"), e))?;
+        let mut assigned = BTreeMap::new();
+        for (name, sql) in &explode.set {
+            let by = by(&format!("set.{name}"));
+            let e = Expr::compile(sql, &inputs).map_err(|e| self.error(&by, e))?;
+            assigned.insert(name.clone(), Assigned { from: FieldFrom::Computed(Box::new(e)), by });
+        }
+        let (columns, fields) = self.fit(target, assigned)?;
+        // What finds the rows of one parent: the fields that its key alone makes.
+        let mut owner = Vec::new();
+        let mut covers = BTreeSet::new();
+        for (i, f) in fields.iter().enumerate() {
+            let FieldFrom::Computed(e) = f else { continue };
+            let parents: Option<Vec<usize>> = e.inputs().iter().map(|&n| items.parent_of(n)).collect();
+            let Some(parents) = parents.filter(|p| !p.is_empty()) else { continue };
+            if parents.iter().all(|p| self.source.key().contains(p)) {
+                owner.push(i);
+                covers.extend(parents);
+            } else if !parents.iter().all(|p| *p == column) {
+                // A change of that column alone would have to reach rows whose list was not sent.
+                self.covered(&by("set"), parents.into_iter())?;
+            }
+        }
+        if owner.is_empty() || covers.len() < self.source.key().len() {
+            let key: Vec<_> =
+                self.source.key().iter().map(|&k| format!("parent.{}", self.source.columns[k].name)).collect();
+            let key = if key.is_empty() { "the parent has none".to_owned() } else { key.join(", ") };
+            return Err(self
+                .error(&by("set"), format!("no columns find the rows of one parent (its key: {key})"))
+                .hint(
+                    "set a column from every column of the parent's key, each by an expression over that key alone",
+                ));
+        }
+        let Some(p) = &parent.program else { return Err(self.error(&by("path"), "the rule has no columns")) };
+        let program = Program { fields, items: Some(items), ..p.clone() };
+        let identity = RowIdentity::Key(owner);
+        let target = Table { columns, identity, full_old_rows: false, ..target.clone() };
+        Ok(Output {
+            target: Arc::new(target),
+            on_existing: OnExisting::Error,
+            alone: self.alone,
+            program: Some(program),
+        })
+    }
+
+    /// Brings values into the target's columns, in the target's order.
+    fn fit(&self, target: &Table, mut assigned: BTreeMap<String, Assigned>) -> Result<(Vec<Column>, Vec<FieldFrom>)> {
+        let (mut columns, mut fields) = (Vec::new(), Vec::new());
+        for column in &target.columns {
+            let Some(a) = assigned.remove(&column.name) else {
+                if !column.nullable && column.default.is_none() && column.identity.is_none() {
+                    return Err(self
+                        .error(
+                            "set",
+                            format!("{} needs column {:?}, and the rule gives it no value", target.name, column.name),
+                        )
+                        .hint(format!(
+                            "add it to the rule: set = {{ {} = \"…\" }}, or give the column a default",
+                            Ident(&column.name)
+                        )));
+                }
+                continue;
+            };
+            let from = match a.from {
+                FieldFrom::Column(c) => {
+                    let s = &self.source.columns[c];
+                    let whole = Expr::compile(&Ident(&s.name).to_string(), &inputs(self.source))
+                        .and_then(|e| e.assign_to(column.kind, &column.type_name));
+                    match whole {
+                        // Types that only the servers know are left to the target's own input function.
+                        _ if s.type_name == column.type_name || s.kind == crate::schema::Kind::Other => {
+                            FieldFrom::Column(c)
+                        }
+                        Ok(e) if e.as_column().is_some() => FieldFrom::Column(c),
+                        Ok(e) => FieldFrom::Computed(Box::new(e)),
+                        Err(e) => return Err(self.error(&a.by, e)),
+                    }
+                }
+                FieldFrom::Computed(e) => {
+                    let e = e.assign_to(column.kind, &column.type_name).map_err(|e| self.error(&a.by, e))?;
+                    if !column.nullable && e.as_constant() == Some(None) {
+                        return Err(
+                            self.error(&a.by, format!("column {:?} of {} cannot be NULL", column.name, target.name))
+                        );
+                    }
+                    FieldFrom::Computed(Box::new(e))
+                }
+            };
+            columns.push(column.clone());
+            fields.push(from);
+        }
+        if let Some((name, a)) = assigned.into_iter().next() {
+            if target.generated.iter().any(|g| g.name == name) {
+                return Err(self.error(&a.by, format!("{} computes column {name:?} itself", target.name)));
+            }
+            let near = nearest(&name, target.columns.iter().map(|c| c.name.as_str()));
+            return Err(self
+                .error(&a.by, format!("{} has no column {name:?}{near}", target.name))
+                .hint("drop or rename it in the rule, or add the column on the target; then start again"));
+        }
+        Ok((columns, fields))
+    }
+
+    /// What finds a row of the target again.
+    fn identity(
+        &self,
+        target: &Table,
+        columns: &[Column],
+        fields: &[FieldFrom],
+        reads: impl Fn(&FieldFrom) -> Vec<usize>,
+    ) -> Result<RowIdentity> {
+        let source_key = self.source.key();
+        if let RowIdentity::Key(key) = &target.identity {
+            let names: Vec<&str> = key.iter().map(|&k| target.columns[k].name.as_str()).collect();
+            let places: Option<Vec<usize>> = names.iter().map(|n| columns.iter().position(|c| c.name == **n)).collect();
+            if let Some(places) = places {
+                let read: BTreeSet<usize> = places.iter().flat_map(|&i| reads(&fields[i])).collect();
+                if self.named.rule.on_existing == OnExisting::Error
+                    && let Some(lost) = source_key.iter().find(|k| !read.contains(k))
+                {
+                    return Err(self
+                        .error("the key", format!(
+                            "the key of {} ({}) does not hold {:?} of the source's key: two rows could meet in one",
+                            target.name, names.join(", "), self.source.columns[*lost].name
+                        ))
+                        .hint("make the target's key from the whole key of the source, or say on_existing = \"skip\" or \"replace\""));
+                }
+                return Ok(RowIdentity::Key(places));
+            }
+        }
+        // No key of the target's own is written: what the source's key became finds the row.
+        let kept: Option<Vec<usize>> = source_key
+            .iter()
+            .map(|&k| {
+                fields.iter().position(|f| match f {
+                    FieldFrom::Column(c) => *c == k,
+                    FieldFrom::Computed(e) => e.inputs() == [k] && keeps_apart(e),
+                })
+            })
+            .collect();
+        match kept {
+            Some(kept) if !kept.is_empty() => Ok(RowIdentity::Key(kept)),
+            _ if self.source.identity == RowIdentity::AllColumns
+                && fields.iter().all(|f| matches!(f, FieldFrom::Column(_))) =>
+            {
+                Ok(RowIdentity::AllColumns)
+            }
+            _ if self.source.identity == RowIdentity::None => Ok(RowIdentity::None),
+            _ => Err(self
+                .error("the key", format!("nothing in {} finds a row of {} again", target.name, self.source.name))
+                .hint(format!(
+                    "keep the source's key ({}), or map it with uuid5",
+                    source_key.iter().map(|&k| self.source.columns[k].name.as_str()).collect::<Vec<_>>().join(", ")
+                ))),
+        }
+    }
+
+    /// Old values of these columns must be in the log.
+    fn covered(&self, by: &str, reads: impl Iterator<Item = usize>) -> Result<()> {
+        if self.source.full_old_rows {
+            return Ok(());
+        }
+        let outside: BTreeSet<usize> = reads.filter(|c| !self.source.key().contains(c)).collect();
+        let Some(first) = outside.iter().next() else { return Ok(()) };
+        Err(self
+            .error(
+                by,
+                format!(
+                    "it reads column {:?}, whose old value is not in the source's log",
+                    self.source.columns[*first].name
+                ),
+            )
+            .hint(format!("on the source: ALTER TABLE {} REPLICA IDENTITY FULL;", self.source.name)))
+    }
+
+    fn no_column(&self, by: &str, name: &str, table: &Table) -> Error {
+        let near = nearest(name, table.columns.iter().map(|c| c.name.as_str()));
+        self.error(by, format!("{} has no column {name:?}{near}", table.name))
+    }
+}
+
+fn inputs(table: &Table) -> Vec<Input> {
+    table
+        .columns
+        .iter()
+        .map(|c| Input { name: c.name.clone(), kind: c.kind, type_name: c.type_name.clone(), nullable: c.nullable })
+        .collect()
+}
+
+/// Whether different inputs give different results, as far as that is known.
+fn keeps_apart(e: &Expr) -> bool {
+    matches!(e.inverse(), super::expr::Inverse::Exact { .. }) || e.is_one_to_one()
+}
+
+/// `; did you mean "x"?`, if one is near.
+fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
+    let near = all.map(|n| (distance(name, n), n)).min().filter(|(d, n)| *d <= 1 + n.len().min(name.len()) / 4);
+    near.map_or(String::new(), |(_, n)| format!("; did you mean {n:?}?"))
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let cost = corner + usize::from(ca != *cb);
+            corner = row[j + 1];
+            row[j + 1] = cost.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A map of values as an expression.
+fn value_map(column: &str, map: &BTreeMap<String, String>) -> String {
+    let text = |s: &str| format!("'{}'", s.replace('\'', "''"));
+    let of = format!("\"{}\"::text", column.replace('"', "\"\""));
+    let other = match map.get("_") {
+        Some(other) => text(other),
+        None => of.clone(),
+    };
+    let mut sql = String::from("case");
+    for (old, new) in map.iter().filter(|(old, _)| *old != "_") {
+        sql.push_str(&format!(" when {of} = {} then {}", text(old), text(new)));
+    }
+    // NULL is no value, so it is not every other value either.
+    sql + &format!(" when {of} is not null then {other} end")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_names_when_compared_then_only_near_ones_are_offered() {
+        assert_eq!(nearest("stauts", ["id", "status", "state"].into_iter()), "; did you mean \"status\"?");
+        assert_eq!(nearest("xyz", ["id", "status"].into_iter()), "");
+    }
+
+    #[test]
+    fn given_a_map_of_values_when_written_as_sql_then_quotes_are_doubled() {
+        let map = [("a'b".to_owned(), "c".to_owned()), ("_".to_owned(), "other".to_owned())].into();
+        assert_eq!(
+            value_map("x\"y", &map),
+            "case when \"x\"\"y\"::text = 'a''b' then 'c' when \"x\"\"y\"::text is not null then 'other' end"
+        );
+    }
+}

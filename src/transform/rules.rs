@@ -1,0 +1,266 @@
+//! The rules as they are written, and which tables they concern. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::select;
+use crate::schema::TableName;
+
+/// `[[rule]]`: what becomes of one source table's rows in one target table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The source's table.
+    pub from: String,
+    /// The target's table; without a schema, in the source table's. Default: the same name.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Which rows: an SQL expression over the source's columns. NULL is no.
+    #[serde(default, rename = "where")]
+    pub filter: Option<String>,
+    /// Old name to new name.
+    #[serde(default)]
+    pub rename: BTreeMap<String, String>,
+    /// Source columns that are left out.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// Target column to SQL expression over the source's columns.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Target column to a map of values: old text to new text, `_` for every other value.
+    #[serde(default)]
+    pub map: BTreeMap<String, BTreeMap<String, String>>,
+    /// What a merge does with a row that is already there.
+    #[serde(default)]
+    pub on_existing: OnExisting,
+    /// Arrays and nested lists that become rows.
+    #[serde(default)]
+    pub explode: Vec<Explode>,
+}
+
+/// `[[rule.explode]]`: every item of a list becomes a row of a child or junction table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explode {
+    /// The column with the array or JSON list.
+    pub path: String,
+    /// The table its items go to; without a schema, in the rule's target schema.
+    pub to: String,
+    /// Target column to SQL expression over `item`, `item.field`, `position` (from 1) and `parent.column`.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+}
+
+/// What a merge does with a row that is already there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExisting {
+    /// Stops.
+    #[default]
+    Error,
+    /// Keeps the row that is there, and notes the key: its later changes in this source are left out, too.
+    Skip,
+    /// Takes the new row.
+    Replace,
+}
+
+/// What is wrong with the rules by themselves, before any server was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule's place, from 0.
+    pub rule: usize,
+    /// The key in it, `explode[0].to`.
+    pub key: String,
+    /// What is wrong, and after a `; ` what would be right.
+    pub message: String,
+}
+
+/// A rule with its names read.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Its place, from 0.
+    pub number: usize,
+    /// The source's table.
+    pub from: TableName,
+    /// The target's table.
+    pub to: TableName,
+    /// The tables of its `explode` parts, in their order.
+    pub children: Vec<TableName>,
+    /// As it was written.
+    pub rule: Rule,
+}
+
+impl Named {
+    /// `rule 2 (public.a → public.b)`, for messages; people count from 1.
+    pub fn label(&self) -> String {
+        format!("rule {} ({} → {})", self.number + 1, self.from, self.to)
+    }
+}
+
+/// All rules of a migration, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Named>,
+}
+
+impl RuleSet {
+    /// Reads the names in the rules.
+    ///
+    /// # Errors
+    /// The first rule that cannot be meant.
+    pub fn new(rules: &[Rule]) -> Result<RuleSet, Problem> {
+        let mut named: Vec<Named> = Vec::with_capacity(rules.len());
+        for (number, rule) in rules.iter().enumerate() {
+            let problem = |key: &str, message: String| Problem { rule: number, key: key.to_owned(), message };
+            let from = select::table_name(&rule.from, None).map_err(|e| problem("from", e))?;
+            let to = match &rule.to {
+                Some(to) => select::table_name(to, Some(&from.schema)).map_err(|e| problem("to", e))?,
+                None => from.clone(),
+            };
+            let mut children = Vec::with_capacity(rule.explode.len());
+            for (i, e) in rule.explode.iter().enumerate() {
+                let key = |k: &str| format!("explode[{i}].{k}");
+                if rule.on_existing == OnExisting::Skip {
+                    let what = "a rule that skips rows cannot take lists apart: the items of a row that was left out would come; use two rules";
+                    return Err(problem(&key("path"), what.into()));
+                }
+                let child = select::table_name(&e.to, Some(&to.schema)).map_err(|m| problem(&key("to"), m))?;
+                if e.path.is_empty() {
+                    return Err(problem(&key("path"), "no column; write the name of the array or JSON column".into()));
+                }
+                if e.set.is_empty() {
+                    let what = "no column is set; write at least the parent's key and the item";
+                    return Err(problem(&key("set"), what.into()));
+                }
+                if child == to {
+                    return Err(problem(&key("to"), format!("{child} is the rule's own table; name another one")));
+                }
+                children.push(child);
+            }
+            let news: Vec<&String> = rule.rename.values().collect();
+            let distinct: BTreeSet<&String> = news.iter().copied().collect();
+            if let Some(twice) = news.iter().find(|n| news.iter().filter(|m| m == n).count() > 1) {
+                debug_assert!(distinct.len() < news.len());
+                return Err(problem("rename", format!("two columns are renamed to {twice:?}; a column has one value")));
+            }
+            for old in rule.rename.keys() {
+                if rule.drop.contains(old) {
+                    return Err(problem("drop", format!("column {old:?} is renamed and dropped; keep one of them")));
+                }
+            }
+            for (old, new) in &rule.rename {
+                if rule.set.contains_key(new) {
+                    let what = format!("column {new:?} is written by rename ({old:?}) and by set; keep one of them");
+                    return Err(problem("set", what));
+                }
+            }
+            if let Some(both) = rule.map.keys().find(|c| rule.set.contains_key(*c)) {
+                return Err(problem("map", format!("column {both:?} is written by map and by set; keep one of them")));
+            }
+            if let Some(other) = named.iter().find(|n: &&Named| n.from == from && n.to == to) {
+                let what = format!("rule {} reads and writes the same tables; make one rule of them", other.number + 1);
+                return Err(problem("to", what));
+            }
+            named.push(Named { number, from, to, children, rule: rule.clone() });
+        }
+        Ok(RuleSet { rules: named })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Named> {
+        self.rules.iter()
+    }
+    /// Those that read a source table.
+    pub fn of(&self, source: &TableName) -> impl Iterator<Item = &Named> {
+        self.rules.iter().filter(move |r| r.from == *source)
+    }
+    /// Whether any rule reads the source table.
+    pub fn concern(&self, source: &TableName) -> bool {
+        self.of(source).next().is_some()
+    }
+    /// The target's tables that a source table's rows go to.
+    pub fn targets_of(&self, source: &TableName) -> Vec<TableName> {
+        if !self.concern(source) {
+            return vec![source.clone()];
+        }
+        let mut out = Vec::new();
+        for r in self.of(source) {
+            for t in std::iter::once(&r.to).chain(&r.children) {
+                if !out.contains(t) {
+                    out.push(t.clone());
+                }
+            }
+        }
+        out
+    }
+    /// The source tables, of `sources`, whose rows go into a target table.
+    pub fn writers_of<'a>(
+        &self,
+        target: &TableName,
+        sources: impl Iterator<Item = &'a TableName>,
+    ) -> Vec<&'a TableName> {
+        sources.filter(|s| self.targets_of(s).contains(target)).collect()
+    }
+    /// In which turn a source table is copied: after every table of an earlier rule into the same target whose rows it
+    /// has to find there.
+    pub fn turn(&self, source: &TableName) -> usize {
+        self.of(source)
+            .filter(|r| r.rule.on_existing != OnExisting::Error)
+            .map(|r| {
+                let before = self.rules[..r.number].iter().filter(|b| b.to == r.to && b.from != *source);
+                // A table of the target's own name, without a rule, comes first, too.
+                1 + before.map(|b| self.turn(&b.from)).max().unwrap_or(0)
+            })
+            .max()
+            .unwrap_or(0)
+    }
+    /// What the copy of a source table depends on, as text: it changes exactly when its rules do.
+    pub fn text_of(&self, source: &TableName) -> String {
+        let rules: Vec<&Rule> = self.of(source).map(|r| &r.rule).collect();
+        // Maps are ordered, so the text is the same for the same rules.
+        serde_json::to_string(&rules).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(from: &str, to: &str) -> Rule {
+        Rule { from: from.into(), to: Some(to.into()), ..Rule::default() }
+    }
+
+    #[test]
+    fn given_rules_when_read_then_names_without_schema_are_the_sources() {
+        let set = RuleSet::new(&[rule("legacy.a", "b"), rule("legacy.a", "\"Odd\".\"c.d\"")]).unwrap();
+        let a = TableName::new("legacy", "a");
+        assert_eq!(set.targets_of(&a), [TableName::new("legacy", "b"), TableName::new("Odd", "c.d")]);
+        assert_eq!(set.targets_of(&TableName::new("x", "y")), [TableName::new("x", "y")]);
+    }
+
+    #[test]
+    fn given_merges_that_skip_when_ordered_then_they_come_after_those_before_them() {
+        let skip = |from: &str| Rule { on_existing: OnExisting::Skip, ..rule(from, "p.t") };
+        let set = RuleSet::new(&[rule("p.a", "p.t"), skip("p.b"), skip("p.c"), rule("p.d", "p.u")]).unwrap();
+        let turn = |n: &str| set.turn(&TableName::new("p", n));
+        assert_eq!((turn("a"), turn("b"), turn("c"), turn("d"), turn("other")), (0, 1, 2, 0, 0));
+    }
+
+    #[test]
+    fn given_rules_that_cannot_be_meant_when_read_then_the_key_is_named() {
+        let bad = |r: Rule| RuleSet::new(&[r]).unwrap_err().key;
+        assert_eq!(bad(rule("a.b.c", "t")), "from");
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
+        assert_eq!(bad(Rule { rename: map(&[("x", "z"), ("y", "z")]), ..rule("p.a", "t") }), "rename");
+        assert_eq!(bad(Rule { rename: map(&[("x", "z")]), drop: vec!["x".into()], ..rule("p.a", "t") }), "drop");
+        assert_eq!(bad(Rule { rename: map(&[("x", "z")]), set: map(&[("z", "1")]), ..rule("p.a", "t") }), "set");
+        let explode = vec![Explode { path: "tags".into(), to: "p.t".into(), set: map(&[("a", "item")]) }];
+        assert_eq!(bad(Rule { explode, ..rule("p.a", "p.t") }), "explode[0].to");
+        assert_eq!(RuleSet::new(&[rule("p.a", "t"), rule("p.a", "t")]).unwrap_err().rule, 1);
+    }
+}
