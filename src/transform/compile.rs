@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn given_names_when_compared_then_only_near_ones_are_offered() {
-        assert_eq!(nearest("stauts", ["id", "status", "state"].into_iter()), "; did you mean \"status\"?");
+        assert_eq!(nearest("stauts", ["id", "status", "zone"].into_iter()), "; did you mean \"status\"?");
         assert_eq!(nearest("xyz", ["id", "status"].into_iter()), "");
     }
 
