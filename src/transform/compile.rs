@@ -322,24 +322,11 @@ fn keeps_apart(e: &Expr) -> bool {
 
 /// `; did you mean "x"?`, if one is near.
 fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
-    let near = all.map(|n| (distance(name, n), n)).min().filter(|(d, n)| *d <= 1 + n.len().min(name.len()) / 4);
+    let near = all
+        .map(|n| (strsim::damerau_levenshtein(name, n), n))
+        .min()
+        .filter(|(d, n)| *d <= 1 + n.len().min(name.len()) / 4);
     near.map_or(String::new(), |(_, n)| format!("; did you mean {n:?}?"))
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let cost = corner + usize::from(ca != *cb);
-            corner = row[j + 1];
-            row[j + 1] = cost.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// A map of values as an expression.

@@ -92,7 +92,7 @@ fn given_bad_configurations_when_any_command_reads_them_then_the_status_is_2_and
         ("[apply]\nmax_delay = \"soon\"", &[":7: apply.max_delay: \"soon\" is not a duration", "hint: "]),
         ("[api]\nlisten = \"0.0.0.0:7654\"", &[":7: api.listen: ", "no token"]),
         ("[api]\ntokens = { operator = \"${NO_SUCH_VARIABLE}\" }", &["NO_SUCH_VARIABLE is not set"]),
-        ("[[rule]]\nfrom = \"public.a\"", &["not supported by this version: [[rule]]"]),
+        ("[[rule]]\nfrom = \"public.*\"", &["rule[0].from: \"public.*\" names no single table"]),
     ] {
         let file = File::new(&config(extra));
         for command in ["check", "run", "status", "finish"] {
