@@ -1,5 +1,6 @@
 //! The transform step: what becomes of a source table's rows, compiled once per schema version. Pure.
 
+pub mod expr;
 pub mod select;
 
 use std::sync::Arc;
