@@ -14,6 +14,7 @@ use switchyard::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use switchyard::source::postgres::{copytext, pgoutput};
 use switchyard::target::postgres::statements;
 use switchyard::transform::Compiled;
+use switchyard::transform::expr::Scratch;
 use switchyard::value::{Row, RowBuilder};
 
 const ROUNDS: usize = 9;
@@ -132,9 +133,9 @@ fn changes(op: Op, keys: usize) -> Vec<Change> {
 }
 
 fn compact(compiled: &Compiled, changes: Vec<Change>) -> Batch {
-    let mut batch = Batch::default();
+    let (mut batch, mut scratch) = (Batch::default(), Scratch::default());
     for change in changes {
-        batch.change(compiled, change).expect("the changes above are well formed");
+        batch.change(compiled, change, &mut scratch).expect("the changes above are well formed");
     }
     batch
 }

@@ -30,7 +30,6 @@ pub struct Batch {
     pub convergent: bool,
     /// What went in, before compaction.
     pub counts: Counts,
-    scratch: Scratch,
 }
 
 /// Where a batch ends.
@@ -294,20 +293,19 @@ impl TableSet {
 }
 
 impl Batch {
-    /// Adds a row change. Which table it is was compiled before.
+    /// Adds a row change. Which table it is was compiled before; `scratch` is room for what rules compute.
     ///
     /// # Errors
     /// `Fatal` if the log says something that cannot be (an update without a row).
-    pub fn change(&mut self, compiled: &Compiled, change: Change) -> Result<()> {
+    pub fn change(&mut self, compiled: &Compiled, change: Change, scratch: &mut Scratch) -> Result<()> {
         self.counts.rows += 1;
         if let Some(one) = compiled.same() {
             self.count(&one.target.name, change.op);
             return self.set(compiled, one, 0).add(change);
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
         let mut produced = Vec::with_capacity(2);
         for (n, output) in compiled.outputs.iter().enumerate() {
-            output.change(change.clone(), &mut scratch, &mut produced)?;
+            output.change(change.clone(), scratch, &mut produced)?;
             for p in produced.drain(..) {
                 match p {
                     Produced::Change(change) => {
@@ -321,7 +319,6 @@ impl Batch {
                 }
             }
         }
-        self.scratch = scratch;
         Ok(())
     }
 

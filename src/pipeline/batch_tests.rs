@@ -73,7 +73,7 @@ fn run(changes: Vec<Change>) -> (String, usize) {
     let c = compiled(RowIdentity::Key(vec![0]), true);
     let mut b = Batch::default();
     for x in changes {
-        b.change(&c, x).unwrap();
+        b.change(&c, x, &mut Scratch::default()).unwrap();
     }
     let Some(Step::Sets(s)) = b.steps.first() else { panic!("no sets") };
     let t = &s.tables[0];
@@ -121,22 +121,22 @@ fn given_a_table_without_key_when_changed_then_inserts_are_a_set_and_the_rest_is
     let c = compiled(RowIdentity::AllColumns, false);
     let mut b = Batch::default();
     for x in [ins("1 a x"), ins("1 a x"), del("1 a x"), ins("2 b y")] {
-        b.change(&c, x).unwrap();
+        b.change(&c, x, &mut Scratch::default()).unwrap();
     }
     let Some(Step::Sets(s)) = b.steps.first() else { panic!("no sets") };
     assert_eq!((s.tables[0].inserts().count(), s.tables[0].ordered.len()), (2, 2));
     assert_eq!(b.counts.by_table, vec![(TableName::new("public", "t"), [3, 0, 1])]);
     let none = compiled(RowIdentity::None, false);
-    assert!(Batch::default().change(&none, del("1 a x")).is_err());
+    assert!(Batch::default().change(&none, del("1 a x"), &mut Scratch::default()).is_err());
 }
 
 #[test]
 fn given_a_truncate_when_collected_then_nothing_is_compacted_across_it() {
     let c = compiled(RowIdentity::Key(vec![0]), false);
     let mut b = Batch::default();
-    b.change(&c, ins("1 a x")).unwrap();
+    b.change(&c, ins("1 a x"), &mut Scratch::default()).unwrap();
     b.barrier(Step::Truncate { tables: vec![c.outputs[0].target.clone()], restart_identity: false });
-    b.change(&c, ins("1 a x")).unwrap();
+    b.change(&c, ins("1 a x"), &mut Scratch::default()).unwrap();
     assert_eq!(b.steps.len(), 3);
 }
 
@@ -189,17 +189,18 @@ mod model {
                             Some(r) if toast => { *r = (v.to_string(), format!("n{v}")); upd(&format!("{k} {v} n{v}")) }
                             Some(r) => { r.0 = v.to_string(); upd(&format!("{k} {v} -")) }
                         };
-                        b.change(&c, change).unwrap();
+                        b.change(&c, change, &mut Scratch::default()).unwrap();
                     }
                     Do::Remove(k) => if world.remove(&k.to_string()).is_some() {
-                        b.change(&c, del(&format!("{k} ~ ~"))).unwrap();
+                        b.change(&c, del(&format!("{k} ~ ~")), &mut Scratch::default()).unwrap();
                     },
                     Do::Rekey(from, to, v) => {
                         let (from, to) = (from.to_string(), to.to_string());
                         if from == to || world.contains_key(&to) { continue; }
                         if let Some(mut r) = world.remove(&from) {
                             r.0 = v.to_string();
-                            b.change(&c, rekey(&format!("{from} ~ ~"), &format!("{to} {v} {}", r.1))).unwrap();
+                            let rekeyed = rekey(&format!("{from} ~ ~"), &format!("{to} {v} {}", r.1));
+                            b.change(&c, rekeyed, &mut Scratch::default()).unwrap();
                             world.insert(to, r);
                         }
                     }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableId, TableName};
 use crate::transform::Compiled;
+use crate::transform::expr::Scratch;
 use crate::transform::rules::{OnExisting, RuleSet};
 use crate::transform::select::Selection;
 
@@ -83,6 +84,7 @@ pub struct Collector {
     ready: VecDeque<Job>,
     ready_bytes: usize,
     heartbeat: Option<Position>,
+    scratch: Scratch,
 }
 
 impl Collector {
@@ -103,6 +105,7 @@ impl Collector {
             ready: VecDeque::new(),
             ready_bytes: 0,
             heartbeat: None,
+            scratch: Scratch::default(),
         }
     }
 
@@ -251,7 +254,11 @@ impl Collector {
                         change.table.0
                     )));
                 };
-                if in_copy(route) { Ok(()) } else { self.building.batch.change(&route.compiled, change) }
+                if in_copy(route) {
+                    Ok(())
+                } else {
+                    self.building.batch.change(&route.compiled, change, &mut self.scratch)
+                }
             }
             Event::Schema(table) => self.schema(table),
             Event::Truncate { tables, restart_identity } => {

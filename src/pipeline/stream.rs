@@ -19,6 +19,7 @@ use crate::schema::{SchemaScript, Table, TableName};
 use crate::source::{LogIdentity, queue};
 use crate::status::{Phase, StreamUpdate};
 use crate::target::{Applied, Applier, BatchEnd, Checkpoint, CopyStage, DdlOutcome};
+use crate::transform::expr::Scratch;
 use crate::transform::{Compiled, key_of};
 
 /// Bytes of events between capture and collector.
@@ -424,8 +425,7 @@ impl ApplyTask {
     /// Rows whose update came without a large value and that the target has not: read again at the source. They may
     /// be newer than the log's place, so consistency moves past the read.
     async fn reread(&mut self, applied: &Applied) -> Result<(Batch, Option<Position>)> {
-        let mut batch = Batch::default();
-        batch.convergent = true;
+        let mut batch = Batch { convergent: true, ..Batch::default() };
         let mut newest: Option<Position> = None;
         for (table, row) in &applied.missing {
             if self.pipeline.rules.iter().any(|r| r.to == table.name) {
@@ -439,7 +439,8 @@ impl ApplyTask {
             let key = key_of(table, row);
             let (found, at) = self.pipeline.source.reread(table, &key).await.context("reading a row again")?;
             if let Some(row) = found {
-                batch.change(&compiled, Change { table: table.id, op: Op::Insert, old: None, new: Some(row) })?;
+                let change = Change { table: table.id, op: Op::Insert, old: None, new: Some(row) };
+                batch.change(&compiled, change, &mut Scratch::default())?;
             }
             if newest.as_ref().is_none_or(|n| at.reached(n)) {
                 newest = Some(at);

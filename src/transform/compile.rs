@@ -66,7 +66,11 @@ impl Scope<'_> {
                 None => FieldFrom::Column(i),
                 Some(map) => {
                     let by = format!("map.{name}");
-                    let e = Expr::compile(&value_map(&column.name, map), &inputs).map_err(|e| self.error(&by, e))?;
+                    // In the column's own type where the new values are of it, else as text.
+                    let plain = value_map(&column.name, "", column.nullable, map);
+                    let e = Expr::compile(&plain, &inputs)
+                        .or_else(|_| Expr::compile(&value_map(&column.name, "::text", column.nullable, map), &inputs))
+                        .map_err(|e| self.error(&by, e))?;
                     FieldFrom::Computed(Box::new(e))
                 }
             };
@@ -262,7 +266,7 @@ impl Scope<'_> {
             .map(|&k| {
                 fields.iter().position(|f| match f {
                     FieldFrom::Column(c) => *c == k,
-                    FieldFrom::Computed(e) => e.inputs() == [k] && keeps_apart(e),
+                    FieldFrom::Computed(e) => e.inputs() == [k] && e.keeps_apart(),
                 })
             })
             .collect();
@@ -315,11 +319,6 @@ fn inputs(table: &Table) -> Vec<Input> {
         .collect()
 }
 
-/// Whether different inputs give different results, as far as that is known.
-fn keeps_apart(e: &Expr) -> bool {
-    matches!(e.inverse(), super::expr::Inverse::Exact { .. }) || e.is_one_to_one()
-}
-
 /// `; did you mean "x"?`, if one is near.
 fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
     let near = all
@@ -329,20 +328,21 @@ fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
     near.map_or(String::new(), |(_, n)| format!("; did you mean {n:?}?"))
 }
 
-/// A map of values as an expression.
-fn value_map(column: &str, map: &BTreeMap<String, String>) -> String {
+/// A map of values as an expression. NULL is no value, so it is not every other value either.
+fn value_map(column: &str, cast: &str, nullable: bool, map: &BTreeMap<String, String>) -> String {
     let text = |s: &str| format!("'{}'", s.replace('\'', "''"));
-    let of = format!("\"{}\"::text", column.replace('"', "\"\""));
-    let other = match map.get("_") {
-        Some(other) => text(other),
-        None => of.clone(),
-    };
-    let mut sql = String::from("case");
+    let of = format!("\"{}\"{cast}", column.replace('"', "\"\""));
+    let mut sql = format!("case {of}");
     for (old, new) in map.iter().filter(|(old, _)| *old != "_") {
-        sql.push_str(&format!(" when {of} = {} then {}", text(old), text(new)));
+        sql.push_str(&format!(" when {} then {}", text(old), text(new)));
     }
-    // NULL is no value, so it is not every other value either.
-    sql + &format!(" when {of} is not null then {other} end")
+    match map.get("_") {
+        None if map.is_empty() => of,
+        None => sql + &format!(" else {of} end"),
+        Some(other) if map.len() == 1 => format!("case when {of} is not null then {} end", text(other)),
+        Some(other) if nullable => format!("case when {of} is not null then {sql} else {} end end", text(other)),
+        Some(other) => sql + &format!(" else {} end", text(other)),
+    }
 }
 
 #[cfg(test)]
@@ -357,10 +357,11 @@ mod tests {
 
     #[test]
     fn given_a_map_of_values_when_written_as_sql_then_quotes_are_doubled() {
-        let map = [("a'b".to_owned(), "c".to_owned()), ("_".to_owned(), "other".to_owned())].into();
+        let map: BTreeMap<String, String> =
+            [("a'b".to_owned(), "c".to_owned()), ("_".to_owned(), "other".to_owned())].into();
         assert_eq!(
-            value_map("x\"y", &map),
-            "case when \"x\"\"y\"::text = 'a''b' then 'c' when \"x\"\"y\"::text is not null then 'other' end"
+            value_map("x\"y", "::text", false, &map),
+            "case \"x\"\"y\"::text when 'a''b' then 'c' else 'other' end"
         );
     }
 }
