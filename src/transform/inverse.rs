@@ -71,6 +71,7 @@ impl Compiled {
                 Some(p) => p.items.is_none() && !matches!(p.back(c), Back::Lost(_)),
             })
         };
+        let mut lost: Vec<(String, Vec<String>)> = Vec::new();
         for (c, column) in self.source.columns.iter().enumerate() {
             if carried(c) {
                 continue;
@@ -79,11 +80,18 @@ impl Compiled {
                 Some(Back::Lost(why)) if !o.is_items() => Some(why.to_owned()),
                 _ => None,
             });
+            let why = why.unwrap_or_default();
+            let name = crate::schema::Ident(&column.name).to_string();
+            match lost.iter_mut().find(|(w, _)| *w == why) {
+                Some((_, names)) => names.push(name),
+                None => lost.push((why, vec![name])),
+            }
+        }
+        for (why, names) in lost {
             out.push(format!(
-                "{}.{}: a reverse stream cannot bring it back ({}): rows that are there keep theirs, new rows get the column's default",
+                "{}: a reverse stream cannot bring back {} ({why}): rows that are there keep theirs, new rows get the default",
                 self.source.name,
-                crate::schema::Ident(&column.name),
-                why.unwrap_or_else(|| "no column of the target holds it".into())
+                names.join(", ")
             ));
         }
         for o in &self.outputs {

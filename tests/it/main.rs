@@ -19,6 +19,7 @@ mod partitions;
 mod pgoutput;
 mod resume;
 mod resume_copy;
+mod rules_smoke;
 mod sandbox;
 mod scenario;
 mod schema_changes;
