@@ -27,10 +27,22 @@ pub struct Migration {
 impl Migration {
     /// Writes the configuration: addresses only, everything else as it is by itself.
     pub fn new(folder: &Path, name: &str, source: &str, target: &str) -> Result<Migration> {
+        Migration::with(folder, name, source, target, "", "")
+    }
+
+    /// The same with lines of `[target]` and further sections.
+    pub fn with(
+        folder: &Path,
+        name: &str,
+        source: &str,
+        target: &str,
+        of_target: &str,
+        extra: &str,
+    ) -> Result<Migration> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let config = folder.join(format!("{name}.toml"));
         let text = format!(
-            "name = \"{name}\"\n[source]\nurl = \"{source}\"\n[target]\nurl = \"{target}\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n"
+            "name = \"{name}\"\n[source]\nurl = \"{source}\"\n[target]\nurl = \"{target}\"\n{of_target}\n[api]\nlisten = \"127.0.0.1:{port}\"\n{extra}\n"
         );
         fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
         Ok(Migration { name: name.to_owned(), config, log: folder.join(format!("{name}.log")), port })

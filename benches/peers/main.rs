@@ -9,7 +9,7 @@
 //! | `daemon.rs` | the `switchyard` process: configuration, start, status, stop, peak memory |
 //! | `pair.rs` | one source with two targets kept level: native logical replication's and Switchyard's |
 //! | `report.rs` | medians, spreads, ratios, tables that can be pasted |
-//! | `copy.rs` `stream.rs` `capture.rs` `latency.rs` `memory.rs` | one sub-benchmark each |
+//! | `copy.rs` `stream.rs` `capture.rs` `latency.rs` `rules.rs` `memory.rs` | one sub-benchmark each |
 
 mod capture;
 mod copy;
@@ -19,6 +19,7 @@ mod memory;
 mod pair;
 mod report;
 mod rig;
+mod rules;
 mod stream;
 
 use clap::{Parser, ValueEnum};
@@ -34,6 +35,8 @@ enum Work {
     Capture,
     /// From commit at the source to visible at the target, at a steady rate
     Latency,
+    /// What rules cost, in copy and stream
+    Rules,
     /// The largest memory that Switchyard held
     Memory,
 }
@@ -88,6 +91,7 @@ fn main() -> anyhow::Result<()> {
             Work::Stream => stream::run(&rig, &args)?,
             Work::Capture => capture::run(&rig, &args)?,
             Work::Latency => latency::run(&rig, &args)?,
+            Work::Rules => rules::run(&rig, &args)?,
             Work::Memory => memory::run(&rig, &args)?,
         };
         println!("{table}\nLoad average before {before}, after {}.\n", report::load());

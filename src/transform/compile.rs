@@ -164,7 +164,8 @@ impl Scope<'_> {
                 ));
         }
         let Some(p) = &parent.program else { return Err(self.error(&by("path"), "the rule has no columns")) };
-        let label = format!("rule {}, explode {} ({} → {})", self.named.number + 1, nth + 1, self.named.from, target.name);
+        let label =
+            format!("rule {}, explode {} ({} → {})", self.named.number + 1, nth + 1, self.named.from, target.name);
         let program = Program { label, fields, items: Some(items), ..p.clone() };
         let identity = RowIdentity::Key(owner);
         let target = Table { columns, identity, full_old_rows: false, ..target.clone() };
