@@ -105,6 +105,9 @@ struct Message {
     tag: String,
     statement: String,
     object: String,
+    /// The transaction that says so, with its epoch; triggers of earlier versions do not tell.
+    #[serde(default)]
+    xid: Option<String>,
     #[serde(flatten)]
     effect: Effect,
 }
@@ -176,6 +179,8 @@ struct Read {
     unpublished: Vec<(String, String)>,
     /// Tables that use the type.
     users: Vec<TableName>,
+    /// The transaction that says so.
+    xid: Option<String>,
 }
 
 /// Reads a message of the trigger.
@@ -230,7 +235,7 @@ fn read(json: &[u8], ids: &TableIds) -> Result<Read> {
         }
     };
     let ddl = Ddl { tag: message.tag, statement: message.statement, object: message.object, effect };
-    Ok(Read { ddl, described, partition, unpublished: not_in, users })
+    Ok(Read { ddl, described, partition, unpublished: not_in, users, xid: message.xid })
 }
 
 /// Reads a message of the trigger (`switchyard.ddl`).
@@ -362,7 +367,7 @@ impl CatalogResolver {
     }
 
     async fn told(&mut self, json: &[u8]) -> Result<Option<Ddl>> {
-        let Read { mut ddl, described, partition, unpublished, users } = read(json, &self.ids)?;
+        let Read { mut ddl, described, partition, unpublished, users, xid } = read(json, &self.ids)?;
         match &mut ddl.effect {
             DdlEffect::Table { after, .. } => {
                 let Some(mut d) = described else { return Ok(Some(ddl)) };
@@ -372,17 +377,12 @@ impl CatalogResolver {
                 if !followed && (partition || !self.selection.selects(&after.name)) {
                     return Ok(None);
                 }
-                if let Some((_, why)) = unpublished.iter().find(|(p, _)| self.publication.as_ref() == Some(p)) {
-                    match self.published_since(d.oid).await? {
-                        Some(true) => {}
-                        Some(false) => {
-                            let (table, why) = (after.name.clone(), why.clone());
-                            ddl.effect = DdlEffect::Unfollowed { table, why };
-                            return Ok(Some(ddl));
-                        }
-                        // It is gone, and whatever it held with it.
-                        None => return Ok(None),
-                    }
+                if let Some((_, why)) = unpublished.iter().find(|(p, _)| self.publication.as_ref() == Some(p))
+                    && !self.published_since(d.oid, xid.as_deref()).await?
+                {
+                    let (table, why) = (after.name.clone(), why.clone());
+                    ddl.effect = DdlEffect::Unfollowed { table, why };
+                    return Ok(Some(ddl));
                 }
                 if let Some(before) = before.filter(|b| b.id != d.table.id) {
                     // Renamed: it stays the same table of this run.
@@ -418,20 +418,31 @@ impl CatalogResolver {
     }
 
     /// Whether a table that could not be published at first is by now: it got its key while it was still empty, so that
-    /// nothing was missed. A moment is given for that. `None` if the table is gone.
-    async fn published_since(&mut self, oid: u32) -> Result<Option<bool>> {
-        let Some(publication) = self.publication.clone() else { return Ok(Some(true)) };
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
-                                   WHERE p.pubname = $2::text AND r.prrelid = c.oid) FROM pg_catalog.pg_class c WHERE c.oid = $1";
-        let until = tokio::time::Instant::now() + A_KEY_COMES;
+    /// nothing was missed. A moment is given for that. A table that is gone counts as published: nothing of it can be
+    /// missed any more, and what the log has of it until then may still follow.
+    ///
+    /// A commit is in the log before other sessions see it (by as long as a synchronous standby takes), so a table that
+    /// is not to be seen is only gone once `xid`, which made it, is.
+    async fn published_since(&mut self, oid: u32, xid: Option<&str>) -> Result<bool> {
+        let Some(publication) = self.publication.clone() else { return Ok(true) };
+        let sql = "SELECT pg_catalog.pg_visible_in_snapshot($3::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot()), \
+                          EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1), \
+                          EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
+                                   WHERE p.pubname = $2::text AND r.prrelid = $1)";
+        let mut until = tokio::time::Instant::now() + A_KEY_COMES;
         loop {
-            let row = self.client().await?.query_opt(sql, &[&oid, &publication]).await;
-            match row.map_err(|e| wrap("looking for a new table in the publication", &e))? {
-                None => return Ok(None),
-                Some(r) if get::<bool>(&r, 0)? => return Ok(Some(true)),
-                Some(_) if tokio::time::Instant::now() >= until => return Ok(Some(false)),
-                Some(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            let row = self.client().await?.query_one(sql, &[&oid, &publication, &xid]).await;
+            let row = row.map_err(|e| wrap("looking for a new table in the publication", &e))?;
+            let (seen, there, published): (Option<bool>, bool, bool) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+            let over = tokio::time::Instant::now() >= until;
+            match seen {
+                _ if published => return Ok(true),
+                Some(false) => until = tokio::time::Instant::now() + A_KEY_COMES,
+                Some(true) if !there => return Ok(true),
+                _ if over => return Ok(!there),
+                _ => {}
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

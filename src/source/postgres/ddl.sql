@@ -187,7 +187,8 @@ BEGIN
   LOOP
     CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
     -- CREATE TABLE … (LIKE …) is also reported as the ALTER TABLE that it makes of itself.
-    base := pg_catalog.jsonb_build_object('tag', CASE WHEN tg_tag LIKE 'CREATE%' OR tg_tag = 'SELECT INTO' THEN tg_tag ELSE c.command_tag END, 'statement', statement, 'object', coalesce(c.object_identity, ''));
+    base := pg_catalog.jsonb_build_object('tag', CASE WHEN tg_tag LIKE 'CREATE%' OR tg_tag = 'SELECT INTO' THEN tg_tag ELSE c.command_tag END, 'statement', statement, 'object', coalesce(c.object_identity, ''),
+      'xid', pg_catalog.pg_current_xact_id()::text);
     IF c.relkind IN ('r', 'p') AND NOT c.in_extension THEN
       doc := base || pg_catalog.jsonb_build_object('effect', 'table', 'table', switchyard.describe_table(c.objid),
         'unpublished', switchyard.publish(c.objid),

@@ -180,7 +180,9 @@ async fn alter(
         });
     }
     let Some(have) = catalog::table(client, t).await? else {
-        return match before {
+        // A statement that makes the table speaks of no earlier one, though one of its name may have been there and dropped.
+        let makes = ddl.tag.starts_with("CREATE") || ddl.tag == "SELECT INTO";
+        return match before.filter(|_| !makes) {
             // Not seen before, and not made by this statement: most likely it had another name.
             None if ddl.tag == "ALTER TABLE" => Ok(stop(
                 ddl,
