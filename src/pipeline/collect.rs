@@ -262,6 +262,13 @@ impl Collector {
                 Ok(())
             }
             Event::Ddl(ddl) => {
+                if let DdlEffect::Emptied { path, .. } = &ddl.effect
+                    && let Some(root) = path.last()
+                    && let Some(at) = self.knowledge.skip_before.get(&root.parent)
+                    && !begun.commit_start.reached(at)
+                {
+                    return Ok(());
+                }
                 self.ddl(ddl);
                 Ok(())
             }
@@ -318,6 +325,7 @@ impl Collector {
                 Some(table.clone())
             }
             DdlEffect::Partitions { root, .. } => Some(root.clone()),
+            DdlEffect::Emptied { path, .. } => path.last().map(|p| p.parent.clone()),
             DdlEffect::Undone { table, .. } => table.clone(),
             DdlEffect::PartitionDropped { .. }
             | DdlEffect::Type { .. }

@@ -354,9 +354,11 @@ fn given_no_trigger_when_the_schema_changes_then_the_log_tells_what_is_certain_a
     url.set_password(Some("p")).unwrap();
     let config = db.config().source(url.as_str());
     let mut source = Sql::connect(url.as_str());
-    source.run("create table t (id int primary key, a text); insert into t values (1, 'x')");
+    source.run("create table t (id int primary key, a text); insert into t values (1, 'x'); create table p (id int primary key) partition by list (id); create table p_1 partition of p default");
     let mut daemon = Daemon::spawn(&config);
     daemon.ready();
+    let warnings = daemon.says("/warnings").to_string();
+    assert!(warnings.contains("public.p: TRUNCATE of a single partition"), "{warnings}");
     assert_eq!(admin.one("select count(*) from pg_event_trigger"), "0");
     source.run("alter table t add b int; insert into t values (2, 'y', 5); update t set b = 1 where id = 1");
     daemon.wait_level(&db.source);

@@ -14,7 +14,7 @@ use super::catalog::{self, Described, TableIds, Told, get};
 use super::pgoutput::Relation;
 use super::replication::RelationResolver;
 use super::resolve;
-use crate::change::{Ddl, DdlEffect, Partition, UserType};
+use crate::change::{Ddl, DdlEffect, Division, Partition, UserType};
 use crate::error::{Error, Result};
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
@@ -42,6 +42,30 @@ pub async fn install(client: &Client) -> Result<bool> {
         return Err(wrap(doing, &e));
     }
     Ok(true)
+}
+
+/// Puts a trigger on the leaves of the publication's partitioned tables that tells of their TRUNCATE, which the server
+/// does not publish. Each by itself, so that none is locked for longer than that takes. Does nothing where there is no
+/// event trigger.
+///
+/// # Errors
+/// `Retry` if a lock is not got within two seconds: the application's writes queue up behind the wait.
+pub async fn watch_truncates(client: &Client, publication: &str) -> Result<()> {
+    if !has_selections(client).await? {
+        return Ok(());
+    }
+    let doing = "watching for TRUNCATE of partitions at the source";
+    let sql = "SELECT DISTINCT t.relid::oid FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
+               JOIN pg_catalog.pg_class c ON c.oid = r.prrelid AND c.relkind = 'p' CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) t \
+               WHERE p.pubname = $1 AND (t.isleaf OR t.level = 0)";
+    for row in client.query(sql, &[&publication]).await.map_err(|e| wrap(doing, &e))? {
+        let relation: u32 = get(&row, 0)?;
+        let watched = client.execute("SELECT switchyard.watch_truncate($1)", &[&relation]).await;
+        watched.map_err(|e| {
+            wrap(doing, &e).hint("another session works on one of the partitions for long: it is tried again")
+        })?;
+    }
+    Ok(())
 }
 
 /// Tells the trigger which new tables belong into a publication. Does nothing where there is no trigger.
@@ -88,7 +112,18 @@ pub async fn uninstall(client: &Client) -> Result<Vec<String>> {
     if client.query_opt(schema, &[]).await.map_err(|e| wrap(doing, &e))?.is_none() {
         return Ok(removed);
     }
-    let functions = "DROP FUNCTION IF EXISTS switchyard.on_ddl(), switchyard.on_drop(), switchyard.on_rewrite(), switchyard.describe_table(oid), switchyard.describe_partitions(oid), switchyard.describe_type(oid), switchyard.publish(oid), switchyard.matches(text[], text[], text, text); DROP TABLE IF EXISTS switchyard.publication";
+    let watched = "SELECT pg_catalog.quote_ident(g.tgname), pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) \
+                   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                   WHERE g.tgfoid = pg_catalog.to_regprocedure('switchyard.on_truncate()') ORDER BY 2, 1";
+    // Each by itself, and with little patience: DROP TRIGGER keeps readers out, too.
+    client.batch_execute("SET lock_timeout = '2s'").await.map_err(|e| wrap(doing, &e))?;
+    for row in client.query(watched, &[]).await.map_err(|e| wrap(doing, &e))? {
+        let (trigger, table): (String, String) = (get(&row, 0)?, get(&row, 1)?);
+        drop_trigger(client, &trigger, &table).await?;
+        removed.push(format!("trigger {trigger} of {table}"));
+    }
+    client.batch_execute("SET lock_timeout = 0").await.map_err(|e| wrap(doing, &e))?;
+    let functions = "DROP FUNCTION IF EXISTS switchyard.on_truncate(), switchyard.watch_truncate(oid), switchyard.partition_path(oid), switchyard.on_ddl(), switchyard.on_drop(), switchyard.on_rewrite(), switchyard.describe_table(oid), switchyard.describe_partitions(oid), switchyard.describe_type(oid), switchyard.publish(oid), switchyard.matches(text[], text[], text, text); DROP TABLE IF EXISTS switchyard.publication";
     client.batch_execute(functions).await.map_err(|e| wrap(doing, &e))?;
     match client.batch_execute("DROP SCHEMA switchyard").await {
         Ok(()) => removed.push("schema switchyard".into()),
@@ -97,6 +132,24 @@ pub async fn uninstall(client: &Client) -> Result<Vec<String>> {
         Err(e) => return Err(wrap(doing, &e)),
     }
     Ok(removed)
+}
+
+/// How often the removal of one trigger is tried, 2 s each and as long in between.
+const DROP_TRIES: u32 = 10;
+
+async fn drop_trigger(client: &Client, trigger: &str, table: &str) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        match client.batch_execute(&format!("DROP TRIGGER IF EXISTS {trigger} ON {table}")).await {
+            Ok(()) => return Ok(()),
+            // lock_not_available.
+            Err(e) if e.code().is_some_and(|c| c.code() == "55P03") && tries < DROP_TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            Err(e) => return Err(wrap(format!("removing our trigger from {table} at the source"), &e)),
+        }
+    }
 }
 
 /// A message of the trigger.
@@ -147,6 +200,10 @@ enum Effect {
         table: Option<TableName>,
         schema: Option<String>,
         name: String,
+    },
+    Emptied {
+        table: TableName,
+        path: Vec<Division>,
     },
     Other,
     Unknown {
@@ -223,6 +280,7 @@ fn read(json: &[u8], ids: &TableIds) -> Result<Read> {
             let schema = schema.or_else(|| table.as_ref().map(|t| t.schema.clone())).unwrap_or_default();
             DdlEffect::Undone { table, name: TableName::new(schema, name) }
         }
+        Effect::Emptied { table, path } => DdlEffect::Emptied { table, path },
         Effect::Other => DdlEffect::Other,
         Effect::Unknown { error } => {
             return Err(Error::fatal(format!(
@@ -407,6 +465,12 @@ impl CatalogResolver {
             }
             DdlEffect::Undone { table, .. } => {
                 Ok(table.as_ref().is_none_or(|t| self.selection.selects(t)).then_some(ddl))
+            }
+            DdlEffect::Emptied { path, .. } => {
+                // Its rows are in the log as those of the topmost table that takes part.
+                let Some(root) = path.iter().rposition(|p| self.selection.selects(&p.parent)) else { return Ok(None) };
+                path.truncate(root + 1);
+                Ok(Some(ddl))
             }
             DdlEffect::Partitions { root, .. } => Ok(self.selection.selects(root).then_some(ddl)),
             DdlEffect::Type { used, .. } => {

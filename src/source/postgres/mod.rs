@@ -170,6 +170,7 @@ impl Source for PostgresSource {
         ddl::install(&client).await?;
         slot::create_publication(&client, &self.names, tables).await?;
         ddl::set_selection(&client, &self.names.publication, &self.selection).await?;
+        ddl::watch_truncates(&client, &self.names.publication).await?;
         let described = self.described(&client, tables).await?;
         let mut exporter = ReplicationStream::connect(&self.info, "source").await?;
         let created = exporter.create_slot(&self.names.slot, false, true).await?;

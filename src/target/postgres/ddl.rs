@@ -47,6 +47,7 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
         DdlEffect::Partitions { root, key, partitions } => {
             objects::partitions(client, ddl, root, key, partitions, before).await
         }
+        DdlEffect::Emptied { table, path } => objects::emptied(client, name, ddl, table, path).await,
         DdlEffect::PartitionDropped { table } => objects::partition_dropped(client, ddl, table).await,
         DdlEffect::Type { after, used } => objects::user_type(client, ddl, after, *used).await,
         DdlEffect::Undone { table, name } => objects::undone(client, ddl, table.as_ref(), name).await,
