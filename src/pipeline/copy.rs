@@ -38,7 +38,6 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
     let (source, target) = (&p.source, &p.target);
     let (session, tables) = match (checkpoint.stage, &checkpoint.log, &checkpoint.position) {
         (CopyStage::Started, ..) | (_, None, _) | (_, _, None) => {
-            p.preflight().await?;
             let tables = source.tables().await?;
             faults::point("copy.before_begin");
             let session = source.begin(&tables).await?;

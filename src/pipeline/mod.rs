@@ -105,6 +105,10 @@ impl Pipeline {
         self.status.set_source(&self.source.server().await?);
         self.status.set_target(&self.target.server().await?);
         let lock = self.target.lock().await?;
+        // Before anything is written: what is refused leaves no trace, and source and target may be the same database.
+        if !self.target.checkpoint().await?.is_some_and(|c| c.has_begun()) {
+            self.preflight().await?;
+        }
         let checkpoint = self.target.take_over().await?;
         self.status.set_epoch(checkpoint.epoch);
         Ok((lock, checkpoint))
@@ -167,7 +171,7 @@ impl Pipeline {
     }
 
     /// Refuses to start where the preflight finds a problem. Called before anything is made.
-    pub(crate) async fn preflight(&self) -> Result<()> {
+    async fn preflight(&self) -> Result<()> {
         let mut findings = self.source.check().await.context("looking at the source")?;
         let tables = self.source.tables().await?;
         findings.extend(
