@@ -45,6 +45,16 @@ pub async fn check(
         partitions(&catalog, &mut out);
     }
     object_columns(&catalog, &mut out);
+    if !selection.is_everything()
+        && let Some(what) = super::left_behind::left_behind(client, &catalog).await?
+    {
+        out.fix(
+            Severity::Warning,
+            "left_behind",
+            what,
+            "make those that are needed on the target yourself, or select everything (no tables.include and tables.exclude)",
+        );
+    }
     privileges(client, &server, &catalog, &mut out).await?;
     existing_slot(client, &Names::of(migration), &server, &mut out).await?;
     beside_tables(client, selection, &mut out).await?;

@@ -6,6 +6,7 @@ pub mod copytext;
 pub mod ddl;
 pub mod dump;
 mod dump_text;
+mod left_behind;
 pub mod pgoutput;
 pub mod replication;
 pub mod resolve;
