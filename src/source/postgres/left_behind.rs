@@ -37,7 +37,7 @@ pub async fn left_behind(client: &Client, catalog: &Catalog) -> Result<Option<St
             UNION ALL
             SELECT d.classid, d.objid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind IN ('i', 'I', 'S')
              WHERE d.refclassid = n.classid AND d.refobjid = n.objid AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass) x
-           WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = x.objid
+           WHERE x.objid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = x.objid
                                 AND c.relkind IN ('r', 'p', 'f') AND c.oid NOT IN (SELECT oid FROM t))
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE x.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND f.oid = x.objid
                                 AND f.contype = 'f' AND (f.confrelid NOT IN (SELECT oid FROM t) OR f.conrelid NOT IN (SELECT oid FROM t)))),
