@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Class, Error, Result, ResultExt};
 use crate::faults;
 use crate::finding::Severity;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OpenSession, Side};
 use crate::schema::{SchemaScript, Stage};
 use crate::source::Source;
 use crate::status::{Phase, StatusHandle};
@@ -82,7 +82,7 @@ impl Pipeline {
             r = self.take_over() => r?,
             () = self.stop.cancelled() => return Ok(()),
         };
-        let (lock, mut checkpoint) = prepared;
+        let (lock, mut checkpoint, _counted) = prepared;
         let work = async {
             let mut script = None;
             if checkpoint.stage < CopyStage::Streaming {
@@ -101,17 +101,20 @@ impl Pipeline {
         }
     }
 
-    async fn take_over(&self) -> Result<(Box<dyn SessionLock>, Checkpoint)> {
-        self.status.set_source(&self.source.server().await?);
-        self.status.set_target(&self.target.server().await?);
-        let lock = self.target.lock().await?;
+    async fn take_over(&self) -> Result<(Box<dyn SessionLock>, Checkpoint, [OpenSession; 3])> {
+        // The first question opens the session for questions.
+        let (server, source) = self.metrics.open(Side::Source, self.source.server()).await?;
+        self.status.set_source(&server);
+        let (server, target) = self.metrics.open(Side::Target, self.target.server()).await?;
+        self.status.set_target(&server);
+        let (lock, held) = self.metrics.open(Side::Target, self.target.lock()).await?;
         // Before anything is written: what is refused leaves no trace, and source and target may be the same database.
         if !self.target.checkpoint().await?.is_some_and(|c| c.has_begun()) {
             self.preflight().await?;
         }
         let checkpoint = self.target.take_over().await?;
         self.status.set_epoch(checkpoint.epoch);
-        Ok((lock, checkpoint))
+        Ok((lock, checkpoint, [source, target, held]))
     }
 
     /// Makes what may exist only on a consistent target (foreign keys, triggers), gets it out of the applier's way, and
