@@ -195,7 +195,7 @@ impl Source for PostgresSource {
         let client = self.control().await?;
         slot::publish_missing(&client, &self.names, tables).await?;
         let described = self.described(&client, tables).await?;
-        let name = format!("{}_copy", self.names.slot.chars().take(58).collect::<String>());
+        let name = self.names.copy_slot();
         // Its names are given out under the target's lock: whoever uses this one is a former session of ours that the
         // server still takes for alive, because nobody speaks on it.
         slot::end_user(&client, &name).await?;
