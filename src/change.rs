@@ -181,6 +181,13 @@ pub enum DdlEffect {
         /// The partition.
         table: TableName,
     },
+    /// A partition was emptied by TRUNCATE, and the table whose rows it holds was not.
+    Emptied {
+        /// The partition, which has none below it.
+        table: TableName,
+        /// What it holds of the table at the end: from the partition upwards. Never empty.
+        path: Vec<Division>,
+    },
     /// A type of the user was made or altered.
     Type {
         /// The type afterwards.
@@ -219,6 +226,19 @@ pub struct Partition {
     pub key: Option<String>,
     /// Whether it held no rows then.
     pub empty: bool,
+}
+
+/// One step from a partition up to the table that it divides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Division {
+    /// The table that is divided.
+    pub parent: TableName,
+    /// What by: `RANGE (day)`.
+    pub key: String,
+    /// `FOR VALUES …` or `DEFAULT`.
+    pub bound: String,
+    /// Of a default partition, which holds what the others do not: the bounds of all, itself included, in order.
+    pub beside: Option<Vec<String>>,
 }
 
 /// A type that a user made, as far as values' text forms depend on it.

@@ -63,7 +63,7 @@ pub fn render(metrics: &Metrics, status: &Status) -> Result<String, fmt::Error> 
 mod tests {
     use super::*;
     use crate::error::Class;
-    use crate::metrics::AppliedRows;
+    use crate::metrics::{AppliedRows, Side};
     use crate::status::{StatusHandle, TableState};
 
     #[test]
@@ -73,6 +73,11 @@ mod tests {
         metrics.rows_applied("public.items", AppliedRows { inserts: 1, deletes: 2, ..Default::default() });
         metrics.batch_applied(3, 3);
         metrics.error(Class::Retry);
+        metrics.asked(Side::Source, std::time::Duration::from_millis(20));
+        let session = metrics.opened(Side::Target);
+        let idle = metrics.opened(Side::Target);
+        drop(session.ask());
+        let work = session.work();
         let status = StatusHandle::new("shop");
         status.set_phase(Phase::Tailing);
         status.update_table("public.items", 10, 20, TableState::Copying);
@@ -82,6 +87,14 @@ mod tests {
             "switchyard_rows_applied_total{table=\"public.items\",op=\"delete\"} 2",
             "switchyard_transactions_applied_total 3",
             "switchyard_apply_batch_rows_count 1",
+            "switchyard_query_duration_seconds_count{side=\"source\"} 1",
+            "switchyard_query_duration_seconds_bucket{le=\"0.01\",side=\"source\"} 0",
+            "switchyard_query_duration_seconds_bucket{le=\"0.025\",side=\"source\"} 1",
+            "switchyard_query_duration_seconds_count{side=\"target\"} 1",
+            "switchyard_pool_connections{side=\"target\",state=\"size\"} 2",
+            "switchyard_pool_connections{side=\"target\",state=\"available\"} 1",
+            "switchyard_pool_connections{side=\"target\",state=\"waiting\"} 0",
+            "switchyard_pool_connections{side=\"source\",state=\"size\"} 0",
             "switchyard_errors_total{class=\"retry\"} 1",
             "switchyard_errors_total{class=\"fatal\"} 0",
             "switchyard_phase{phase=\"tailing\"} 1",
@@ -93,5 +106,12 @@ mod tests {
             assert!(text.lines().any(|l| l.starts_with(line)), "{line} is not in:\n{text}");
         }
         assert!(text.contains("switchyard_build_info{version="));
+        drop((work, idle));
+        drop(session);
+        let text = render(&metrics, &status.get()).unwrap();
+        for state in ["size", "available", "waiting"] {
+            let line = format!("switchyard_pool_connections{{side=\"target\",state=\"{state}\"}} 0");
+            assert!(text.contains(&line), "{line} is not in:\n{text}");
+        }
     }
 }

@@ -32,6 +32,7 @@ pub const STARTUP_SETTINGS: &[(&str, &str)] = &[
     ("idle_in_transaction_session_timeout", "0"),
     ("row_security", "off"),
     ("xmloption", "content"),
+    ("jit", "off"),
 ];
 
 /// What a connection is for.

@@ -10,10 +10,11 @@ use super::errors::wrap;
 use crate::error::{Error, Result};
 
 /// Settings under which values have canonical text form; see [`crate::value`]. Every session says them first.
-/// `search_path` is empty so that a name in a catalog's expression is always printed with its schema.
+/// `search_path` is empty so that a name in a catalog's expression is always printed with its schema. Queries of the
+/// catalog look costly to the planner: compiling them would take longer than they do.
 pub const SESSION_SETTINGS: &str = "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
      SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C'; SET xmloption = content; SET search_path = ''; \
-     SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET row_security = off";
+     SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET row_security = off; SET jit = off";
 
 /// Connects, applies [`SESSION_SETTINGS`], and keeps the connection running in a task of its own until the client is dropped.
 /// `who` is the side in messages (`source`, `target`); it is also part of `application_name`.

@@ -13,6 +13,8 @@ pub fn class_of(sqlstate: &str) -> Class {
         "57P01" | "57P02" | "57P03" | "57P05" | "57014" | "40001" | "40P01" | "55P03" | "25P03" | "25P04" => {
             Class::Retry
         }
+        // A primary that became a standby, or was set read-only: it may be one again.
+        "25006" => Class::Retry,
         // The slot or another object is still held by a session that is about to go.
         "55006" => Class::Retry,
         _ => Class::Fatal,
@@ -44,11 +46,19 @@ pub fn wrap(doing: impl std::fmt::Display, e: &tokio_postgres::Error) -> Error {
 
 /// An error the server reported.
 pub fn from_server(doing: impl std::fmt::Display, sqlstate: &str, message: &str, hint: Option<&str>) -> Error {
-    let message = without_values(sqlstate, message);
+    let mut message = without_values(sqlstate, message);
+    let doing = doing.to_string();
+    // Nothing is written at the source without its name in what was being done.
+    let source = doing.contains("source") && !doing.contains("target");
+    if sqlstate == "25006" {
+        message = format!("the {} is read-only: {message}", if source { "source" } else { "target" });
+    }
     let e = Error::new(class_of(sqlstate), format!("{doing}: {message} (SQLSTATE {sqlstate})")).with_code(sqlstate);
     let ours: Option<&'static str> = match sqlstate {
         "28P01" | "28000" => Some("check the user, the password and pg_hba.conf of that server"),
         "3D000" => Some("check the database name in the URL"),
+        "25006" if source => Some("the source is read-only: did it fail over? point source.url at the primary"),
+        "25006" => Some("the target is read-only: did it fail over? point target.url at the new primary"),
         "53100" => Some("the server's disk is full: free space there; Switchyard goes on by itself"),
         "53300" => Some("the server has no connection left: raise max_connections or close others"),
         "53400" => Some(
@@ -83,6 +93,16 @@ fn without_values(sqlstate: &str, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_a_server_that_became_read_only_when_wrapped_then_it_is_waited_for_and_its_url_is_named() {
+        let said = "cannot execute UPDATE in a read-only transaction";
+        let e = from_server("storing the checkpoint", "25006", said, None);
+        assert!(e.is_retry() && e.message().contains("the target is read-only"), "{e}");
+        assert!(e.hint_text().unwrap().contains("point target.url at the new primary"));
+        let e = from_server("writing a marker into the source's log", "25006", said, None);
+        assert!(e.is_retry() && e.hint_text().unwrap().contains("source.url"), "{e}");
+    }
 
     #[test]
     fn given_a_data_exception_when_wrapped_then_the_value_is_not_shown() {

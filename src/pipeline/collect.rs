@@ -277,7 +277,16 @@ impl Collector {
                 }
                 Ok(())
             }
-            Event::Ddl(ddl) => self.ddl(ddl),
+            Event::Ddl(ddl) => {
+                if let DdlEffect::Emptied { path, .. } = &ddl.effect
+                    && let Some(root) = path.last()
+                    && let Some(at) = self.knowledge.skip_before.get(&root.parent)
+                    && !begun.commit_start.reached(at)
+                {
+                    return Ok(());
+                }
+                self.ddl(ddl)
+            }
             Event::Marker { token } => {
                 self.building.markers.push(token);
                 Ok(())
@@ -347,6 +356,7 @@ impl Collector {
                 Some(table.clone())
             }
             DdlEffect::Partitions { root, .. } => Some(root.clone()),
+            DdlEffect::Emptied { path, .. } => path.last().map(|p| p.parent.clone()),
             DdlEffect::Undone { table, .. } => table.clone(),
             DdlEffect::PartitionDropped { .. }
             | DdlEffect::Type { .. }
@@ -378,6 +388,15 @@ impl Collector {
     /// repeated there. What the rules cannot carry any more is told by the table's next description; what gave rows new
     /// values without saying so in the log must be told here.
     fn reshaped_ddl(&self, name: &TableName, ddl: &Ddl) -> Result<()> {
+        if let DdlEffect::Emptied { table, .. } = &ddl.effect {
+            return Err(Error::fatal(format!(
+                "partition {table} of {name} was truncated, and rules reshape the table's rows"
+            ))
+            .with_code("switchyard:truncate")
+            .hint(
+                "delete the partition's rows with DELETE at the source instead; to go on here, copy the migration anew",
+            ));
+        }
         let DdlEffect::Table { missing_values, rewritten, .. } = &ddl.effect else { return Ok(()) };
         let carried = |c: &String| self.knowledge.rules.of(name).any(|r| !r.rule.drop.contains(c));
         let added = missing_values.iter().map(|(c, _)| c).find(|c| carried(c));

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::Pipeline;
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
+use crate::metrics::{OpenSession, Side};
 use crate::schema::{RowIdentity, SchemaScript, Stage, Table, TableName};
 use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, SnapshotSession};
 use crate::status::TableState;
@@ -39,12 +40,11 @@ fn whole_table_bytes() -> u64 {
 /// what is left of it to make once the target is consistent.
 pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<SchemaScript>> {
     let (source, target) = (&p.source, &p.target);
-    let (session, tables) = match (checkpoint.stage, &checkpoint.log, &checkpoint.position) {
+    let ((session, _held), tables) = match (checkpoint.stage, &checkpoint.log, &checkpoint.position) {
         (CopyStage::Started, ..) | (_, None, _) | (_, _, None) => {
-            p.preflight().await?;
             let tables = source.tables().await?;
             faults::point("copy.before_begin");
-            let session = source.begin(&tables).await?;
+            let (session, held) = p.metrics.open(Side::Source, source.begin(&tables)).await?;
             faults::point("copy.log_kept");
             checkpoint.log = Some(session.identity().clone());
             checkpoint.position = Some(session.start().clone());
@@ -53,7 +53,7 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
             checkpoint.committed_at = Some(session.taken_at());
             checkpoint.stage = CopyStage::LogKept;
             target.save(checkpoint).await?;
-            (session, tables)
+            ((session, held), tables)
         }
         (_, Some(identity), Some(position)) => {
             source.verify_log(identity, position).await?;
@@ -63,7 +63,7 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
                 let copies = target.copies().await?;
                 tables.retain(|t| copies.iter().any(|c| c.table == t.name));
             }
-            (source.snapshot_again(identity, &tables).await?, tables)
+            (p.metrics.open(Side::Source, source.snapshot_again(identity, &tables)).await?, tables)
         }
     };
     let session: Arc<dyn SnapshotSession> = Arc::from(session);
@@ -370,6 +370,9 @@ async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableNam
     Ok(())
 }
 
+/// A session that the metrics count.
+type Counted<S> = (Box<S>, OpenSession);
+
 struct Worker {
     p: Pipeline,
     epoch: i64,
@@ -382,20 +385,22 @@ struct Worker {
 impl Worker {
     async fn run(self) -> Result<()> {
         // Sessions are opened only by workers that find something to do.
-        let mut sessions: Option<(Box<dyn ChunkReader>, Box<dyn Loader>)> = None;
+        let mut sessions: Option<(Counted<dyn ChunkReader>, Counted<dyn Loader>)> = None;
         loop {
             let next = self.shared.queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front();
             let Some(work) = next else { return Ok(()) };
             let (reader, loader) = match &mut sessions {
                 Some(s) => (&mut s.0, &mut s.1),
                 None => {
-                    let opened = (self.session.reader().await?, self.p.target.loader(self.epoch).await?);
+                    let metrics = &self.p.metrics;
+                    let reader = metrics.open(Side::Source, self.session.reader()).await?;
+                    let opened = (reader, metrics.open(Side::Target, self.p.target.loader(self.epoch)).await?);
                     let s = sessions.insert(opened);
                     (&mut s.0, &mut s.1)
                 }
             };
             let name = work.table.name.clone();
-            self.one(&work, reader.as_mut(), loader.as_mut()).await.with_context(|| format!("copying {name}"))?;
+            self.one(&work, reader, loader).await.with_context(|| format!("copying {name}"))?;
             let done = {
                 let mut left = self.shared.left.lock().unwrap_or_else(|e| e.into_inner());
                 let n = left.entry(name.clone()).or_insert(1);
@@ -408,7 +413,14 @@ impl Worker {
         }
     }
 
-    async fn one(&self, work: &Work, reader: &mut dyn ChunkReader, loader: &mut dyn Loader) -> Result<()> {
+    async fn one(
+        &self,
+        work: &Work,
+        (reader, reads): &mut Counted<dyn ChunkReader>,
+        (loader, loads): &mut Counted<dyn Loader>,
+    ) -> Result<()> {
+        let _working = (reads.work(), loads.work());
+        let (mut reading, mut loading) = (Duration::ZERO, Duration::ZERO);
         let source = &work.table.name;
         let name = source.to_string();
         let Some(compiled) = self.compiled.get(source) else {
@@ -426,8 +438,11 @@ impl Worker {
             loader.begin(source, &output.target, format, mode).await?;
             // The snapshot stands still: every output reads the chunks anew, and nothing has to be kept for it.
             for chunk in &work.chunks {
+                let mut since = Instant::now();
                 reader.open(&work.table, chunk, format).await?;
                 while let Some(block) = reader.next().await? {
+                    reading += since.elapsed();
+                    since = Instant::now();
                     let rows = match &block {
                         CopyBlock::Raw { rows, .. } => *rows,
                         CopyBlock::Rows(r) => r.len() as u64,
@@ -443,16 +458,22 @@ impl Worker {
                         as_it_is => as_it_is,
                     };
                     loader.write(block).await?;
+                    loading += since.elapsed();
+                    since = Instant::now();
                     if n == 0 {
                         self.p.status.add_rows_copied(&name, rows);
                         self.p.metrics.rows_copied(&name, rows);
                     }
                 }
+                reading += since.elapsed();
             }
         }
         faults::point("copy.chunk_read");
         let numbers: Vec<u32> = work.chunks.iter().map(|c| c.number).collect();
+        let since = Instant::now();
         loader.commit(source, &numbers).await?;
+        self.p.metrics.asked(Side::Source, reading);
+        self.p.metrics.asked(Side::Target, loading + since.elapsed());
         faults::point("copy.chunk_committed");
         // Whoever was waited for is back.
         self.p.status.clear_waiting();

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Class, Error, Result, ResultExt};
 use crate::faults;
 use crate::finding::Severity;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, OpenSession, Side};
 use crate::schema::{SchemaScript, Stage, Table, TableName};
 use crate::source::Source;
 use crate::status::{Phase, StatusHandle};
@@ -86,7 +86,7 @@ impl Pipeline {
             r = self.take_over() => r?,
             () = self.stop.cancelled() => return Ok(()),
         };
-        let (lock, mut checkpoint) = prepared;
+        let (lock, mut checkpoint, _counted) = prepared;
         let work = async {
             ruled::notice_changes(self, &mut checkpoint).await?;
             let mut script = None;
@@ -106,13 +106,20 @@ impl Pipeline {
         }
     }
 
-    async fn take_over(&self) -> Result<(Box<dyn SessionLock>, Checkpoint)> {
-        self.status.set_source(&self.source.server().await?);
-        self.status.set_target(&self.target.server().await?);
-        let lock = self.target.lock().await?;
+    async fn take_over(&self) -> Result<(Box<dyn SessionLock>, Checkpoint, [OpenSession; 3])> {
+        // The first question opens the session for questions.
+        let (server, source) = self.metrics.open(Side::Source, self.source.server()).await?;
+        self.status.set_source(&server);
+        let (server, target) = self.metrics.open(Side::Target, self.target.server()).await?;
+        self.status.set_target(&server);
+        let (lock, held) = self.metrics.open(Side::Target, self.target.lock()).await?;
+        // Before anything is written: what is refused leaves no trace, and source and target may be the same database.
+        if !self.target.checkpoint().await?.is_some_and(|c| c.has_begun()) {
+            self.preflight().await?;
+        }
         let checkpoint = self.target.take_over().await?;
         self.status.set_epoch(checkpoint.epoch);
-        Ok((lock, checkpoint))
+        Ok((lock, checkpoint, [source, target, held]))
     }
 
     /// Makes what may exist only on a consistent target (foreign keys, triggers), gets it out of the applier's way, and
@@ -185,7 +192,7 @@ impl Pipeline {
     }
 
     /// Refuses to start where the preflight finds a problem. Called before anything is made.
-    pub(crate) async fn preflight(&self) -> Result<()> {
+    async fn preflight(&self) -> Result<()> {
         let mut findings = self.source.check().await.context("looking at the source")?;
         let tables = self.source.tables().await?;
         let looked = ruled::look(&self.rules, &tables, self.target.as_ref()).await?;

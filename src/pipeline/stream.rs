@@ -13,7 +13,7 @@ use super::collect::{Collector, Job, Knowledge, Limits};
 use crate::change::{Change, Event, Op};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
-use crate::metrics::AppliedRows;
+use crate::metrics::{AppliedRows, OpenSession, Side};
 use crate::position::Position;
 use crate::schema::{SchemaScript, Table, TableName};
 use crate::source::{LogIdentity, queue};
@@ -68,22 +68,29 @@ pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint, script: Option<Arc<Sc
         }
         let tables = p.source.tables().await?;
         let knowledge = knowledge(p, &tables).await?;
-        Ok::<_, Error>((tables, knowledge, p.target.applier(checkpoint.epoch).await?))
+        let applier = p.metrics.open(Side::Target, p.target.applier(checkpoint.epoch)).await?;
+        Ok::<_, Error>((tables, knowledge, applier))
     };
     let prepared = tokio::select! {
         r = prepare => r?,
         () = p.stop.cancelled() => return Ok(()),
     };
-    let (tables, knowledge, applier) = prepared;
+    let (tables, knowledge, (applier, session)) = prepared;
     let (confirm, confirmed) = watch::channel(start.clone());
     let (events, received) = queue::channel(QUEUE_BYTES);
     let (source, from, id) = (p.source.clone(), start.clone(), identity.clone());
-    let mut capture = tokio::spawn(async move { source.tail(&id, from, &tables, events, confirmed).await });
+    let follower = p.metrics.opened(Side::Source);
+    let mut capture = tokio::spawn(async move {
+        // It has work as long as it lives.
+        let _work = follower.work();
+        source.tail(&id, from, &tables, events, confirmed).await
+    });
     let (jobs, jobs_in) = mpsc::channel(1);
     let (done_out, done) = mpsc::channel(2);
     let mut apply = tokio::spawn(apply_jobs(ApplyTask {
         pipeline: p.clone(),
         applier,
+        session,
         jobs: jobs_in,
         done: done_out,
         confirm,
@@ -325,6 +332,7 @@ impl Flow<'_> {
 struct ApplyTask {
     pipeline: Pipeline,
     applier: Box<dyn Applier>,
+    session: OpenSession,
     jobs: mpsc::Receiver<Job>,
     done: mpsc::Sender<Done>,
     confirm: watch::Sender<Position>,
@@ -409,7 +417,9 @@ impl ApplyTask {
         if let Some(end) = &mut end {
             end.consistent_at = self.reread_at.take();
         }
+        let asked = self.session.ask();
         let applied = self.applier.apply(&job.batch, end.as_ref()).await?;
+        drop(asked);
         if applied.missing.is_empty() {
             return Ok((end, applied.ddl));
         }
@@ -468,7 +478,10 @@ async fn health(p: &Pipeline, identity: &LogIdentity) -> Result<()> {
             }
             looked = Instant::now();
         }
-        let h = match p.source.health(identity).await {
+        let asked = Instant::now();
+        let health = p.source.health(identity).await;
+        p.metrics.asked(Side::Source, asked.elapsed());
+        let h = match health {
             Ok(h) => h,
             // The capture's own connection decides whether the source is gone.
             Err(e) if e.is_retry() => continue,

@@ -56,6 +56,13 @@ pub struct Checkpoint {
     pub committed_at: Option<i64>,
 }
 
+impl Checkpoint {
+    /// Whether the source keeps a log for it; before, everything can be begun anew.
+    pub fn has_begun(&self) -> bool {
+        self.stage > CopyStage::Started && self.log.is_some() && self.position.is_some()
+    }
+}
+
 /// The durable steps of a copy. A crash between two of them repeats the one that was not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

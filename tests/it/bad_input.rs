@@ -25,13 +25,15 @@ fn refused(config: &Config, words: &[&str]) {
     }
 }
 
-/// Nothing of a refused migration is left at the source.
+/// Nothing of a refused migration is left on either side.
 #[track_caller]
 fn nothing_left(db: &Database) {
     let mut source = db.on_source();
     assert_eq!(source.number("select count(*) from pg_publication"), 0);
     assert_eq!(source.number("select count(*) from pg_replication_slots where database = current_database()"), 0);
-    assert_eq!(source.number("select count(*) from pg_namespace where nspname = 'switchyard'"), 0);
+    for mut side in [source, db.on_target()] {
+        assert_eq!(side.number("select count(*) from pg_namespace where nspname = 'switchyard'"), 0);
+    }
 }
 
 #[test]
@@ -62,6 +64,7 @@ fn given_addresses_that_lead_nowhere_when_started_then_it_says_which_and_why() {
     let proxy = sandbox::Proxy::start(url::Url::parse(&db.source).unwrap().port().unwrap()).unwrap();
     let by_proxy = with_port(&db.source, proxy.port());
     refused(&db.config().target(&by_proxy), &["source and target are the same database", "target.url"]);
+    nothing_left(&db);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use switchyard::source::postgres::check::check;
 use switchyard::transform::select::Selection;
 
 use crate::source_catalog::{AWKWARD, start};
+use crate::support::{Daemon, Database};
 
 async fn look(url: String, include: &[&str], exclude: &[&str]) -> Vec<Finding> {
     let info = ConnInfo::parse("source.url", &url.into()).unwrap();
@@ -116,4 +117,43 @@ async fn given_wrong_settings_when_checked_then_each_is_said() {
     let standby = server.base_backup(&[("hot_standby", "on")]).unwrap();
     let findings = look(standby.url("postgres"), &[], &[]).await;
     has(&findings, Problem, "standby", "primary");
+}
+
+#[test]
+fn given_a_partial_selection_when_checked_and_run_then_what_stays_behind_is_named() {
+    let db = Database::shared("behind");
+    let mut source = db.on_source();
+    source.run(
+        "create table u (id int primary key); create table elsewhere (id int primary key);
+         create function used() returns int language sql as 'select 1'; create function checks(int) returns bool language sql as 'select true';
+         create function unused(int) returns int language sql as 'select 1'; create function touch() returns trigger language plpgsql as 'begin return new; end';
+         create domain d as int check (checks(value));
+         create table t (id int primary key default used(), u int constraint t_u references u, e int constraint t_e references elsewhere, v d) partition by range (id);
+         create table t_1 partition of t default; create trigger touch before insert on t for each row execute function touch();
+         create view shows as select id from t; create view \"Shows more\" as select s.id, e.id as e from shows s, elsewhere e; create view of_leaf as select 1 as one from t_1;
+         create materialized view kept as select id from t; create view other as select id from elsewhere; insert into t values (1)",
+    );
+    let config = db.config().extra("[tables]\ninclude = [\"public.t\", \"public.u\"]");
+    let said = "these stay behind: foreign keys t_e of public.t; functions public.unused; materialized views public.kept; views public.\"Shows more\", public.of_leaf, public.shows";
+    let out = Daemon::command(&config, &["check"]);
+    let text = String::from_utf8_lossy(&[&out.stdout[..], &out.stderr[..]].concat()).into_owned();
+    assert!(text.contains(said), "{text}");
+    let mut daemon = Daemon::spawn(&config);
+    daemon.ready();
+    let warnings = daemon.says("/warnings").to_string().replace("\\\"", "\"");
+    assert_eq!(warnings.matches(said).count(), 1, "{warnings}");
+    assert_eq!(daemon.log().matches("these stay behind").count(), 1);
+    // As it says.
+    let names = "select string_agg(relname, ' ' order by relname) from pg_class where relnamespace = 'public'::regnamespace and relkind in ('v', 'm')";
+    assert_eq!(db.on_target().one(names), "");
+    let names =
+        "select string_agg(proname, ' ' order by proname) from pg_proc where pronamespace = 'public'::regnamespace";
+    assert_eq!(db.on_target().one(names), "checks touch used");
+    let names = "select string_agg(conname, ' ') from pg_constraint where contype = 'f' and conparentid = 0";
+    assert_eq!(db.on_target().one(names), "t_u");
+    assert_eq!(daemon.sigterm(), 0);
+    // With everything nothing stays behind.
+    let out = Daemon::command(&db.config().name("whole"), &["check"]);
+    assert!(!String::from_utf8_lossy(&out.stdout).contains("stay behind"));
+    db.drop();
 }

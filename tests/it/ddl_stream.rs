@@ -1,6 +1,7 @@
 //! Schema changes at the source while the stream runs, between real servers, through the built program.
 
-use crate::support::{Config, Daemon, Database, Sql, assert_equal};
+use crate::support::daemon::PATIENCE;
+use crate::support::{Config, Daemon, Database, Pair, Sql, assert_equal, wait_until};
 
 /// A migration that follows, and a session on each side.
 struct Life {
@@ -141,6 +142,61 @@ fn given_a_new_table_that_cannot_be_followed_then_it_stops_and_both_ways_on_work
     l.source.run("create table copy_2 (id int primary key); insert into copy_2 values (1)");
     l.level();
     assert_eq!(l.source.one("select count(*) from pg_publication_tables where tablename = 'copy_2'"), "0");
+    l.end();
+}
+
+#[test]
+fn given_a_commit_that_nobody_sees_yet_when_its_table_is_looked_up_then_it_is_waited_for() {
+    let pair = Pair::start();
+    let db = pair.database("ddl_unseen");
+    let (mut source, mut target) = (db.on_source(), db.on_target());
+    source.run("create table items (id int primary key)");
+    let mut daemon = Daemon::spawn(&db.config());
+    daemon.ready();
+    // A commit that waits for a synchronous standby is in the log, and other sessions do not see it.
+    source.run("alter system set synchronous_standby_names = 'nobody'");
+    source.run("select pg_reload_conf()");
+    let url = db.source.clone();
+    let maker = std::thread::spawn(move || {
+        let mut sql = Sql::connect(&url);
+        sql.run("create table whole (a int, b text); alter table whole replica identity full; insert into whole values (1, 'x'), (1, 'x')");
+    });
+    wait_until("the commit waits for its standby", PATIENCE, || {
+        source.one("select count(*) from pg_stat_activity where wait_event = 'SyncRep'") == "1"
+    });
+    // The daemon looks all the while, longer than a key is waited for.
+    wait_until("the daemon looks the table up", PATIENCE, || {
+        source.one("select count(*) from pg_stat_activity where query like '%pg_visible_in_snapshot%' and pid <> pg_backend_pid()") == "1"
+    });
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert!(daemon.is_running());
+    source.run("alter system reset synchronous_standby_names");
+    source.run("select pg_reload_conf()");
+    maker.join().unwrap();
+    daemon.wait_level(&db.source);
+    assert_equal(&db.source, &db.target);
+    assert_eq!(target.one("select count(*) from whole"), "2");
+}
+
+#[test]
+fn given_a_table_that_got_its_key_late_and_is_gone_when_its_log_is_read_then_it_goes_on() {
+    let mut l = Life::start("ddl_gone", "create table items (id int primary key)");
+    l.daemon.sigterm();
+    for sql in [
+        "create table a (v text)",
+        "alter table a replica identity full",
+        "insert into a values ('x'); update a set v = 'y'; truncate a",
+        "create table b (id int, v text)",
+        "alter table b add primary key (id)",
+        "create table c (v text)",
+        "drop table a, b, c",
+        "create table a (id int primary key); insert into a values (1), (2)",
+    ] {
+        l.source.run(sql);
+    }
+    l.again();
+    assert_equal(&l.db.source, &l.db.target);
+    assert_eq!(l.both("select count(*) from a"), "2");
     l.end();
 }
 
@@ -298,9 +354,11 @@ fn given_no_trigger_when_the_schema_changes_then_the_log_tells_what_is_certain_a
     url.set_password(Some("p")).unwrap();
     let config = db.config().source(url.as_str());
     let mut source = Sql::connect(url.as_str());
-    source.run("create table t (id int primary key, a text); insert into t values (1, 'x')");
+    source.run("create table t (id int primary key, a text); insert into t values (1, 'x'); create table p (id int primary key) partition by list (id); create table p_1 partition of p default");
     let mut daemon = Daemon::spawn(&config);
     daemon.ready();
+    let warnings = daemon.says("/warnings").to_string();
+    assert!(warnings.contains("public.p: TRUNCATE of a single partition"), "{warnings}");
     assert_eq!(admin.one("select count(*) from pg_event_trigger"), "0");
     source.run("alter table t add b int; insert into t values (2, 'y', 5); update t set b = 1 where id = 1");
     daemon.wait_level(&db.source);

@@ -7,6 +7,9 @@ use switchyard::metrics::Metrics;
 use switchyard::status::{Phase, StatusHandle, StreamUpdate};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::daemon::PATIENCE;
+use crate::support::{Daemon, Database, wait_until};
+
 struct Answer {
     status: u16,
     kind: String,
@@ -99,4 +102,28 @@ async fn given_a_running_api_when_asked_then_tokens_and_health_are_kept() {
     .unwrap();
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap().unwrap();
+}
+
+#[test]
+fn given_a_running_migration_when_metrics_are_read_then_sessions_and_durations_are_counted() {
+    let db = Database::shared("metrics");
+    let mut source = db.on_source();
+    source.run("create table t (id int primary key); insert into t values (1)");
+    let mut daemon = Daemon::spawn(&db.config());
+    daemon.ready();
+    source.run("insert into t values (2)");
+    daemon.wait_level(&db.source);
+    let sessions = |side: &str, state: &str| {
+        daemon.metric("switchyard_pool_connections", &format!("side=\"{side}\",state=\"{state}\""))
+    };
+    // Questions and the stream; questions, the lock and the applier. The copy's are gone.
+    wait_until("the copy's sessions are gone", PATIENCE, || sessions("source", "size") == 2.0);
+    assert_eq!((sessions("source", "available"), sessions("source", "waiting")), (1.0, 0.0));
+    assert_eq!((sessions("target", "size"), sessions("target", "waiting")), (3.0, 0.0));
+    let asked = |side: &str| daemon.metric("switchyard_query_duration_seconds_count", side);
+    // A chunk and a look at the log; a chunk and a batch.
+    wait_until("the log was looked at", PATIENCE, || asked("source") >= 2.0);
+    assert!(asked("target") >= 2.0);
+    assert_eq!(daemon.sigterm(), 0);
+    db.drop();
 }

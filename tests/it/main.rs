@@ -30,5 +30,6 @@ mod stream;
 mod support;
 mod target_schema;
 mod transactions;
+mod truncates;
 mod types;
 mod upgrade;

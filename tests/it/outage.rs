@@ -123,6 +123,33 @@ fn given_servers_that_are_down_when_started_then_they_are_waited_for() {
 }
 
 #[test]
+fn given_a_target_that_becomes_read_only_when_it_is_writable_again_then_it_goes_on() {
+    let pair = Pair::start();
+    let db = pair.database("readonly");
+    let mut source = db.on_source();
+    source.run(TABLES);
+    let mut daemon = Daemon::spawn(&db.config());
+    daemon.ready();
+    // As a former primary after a failover: it answers, and refuses to write.
+    pair.target.psql("alter system set default_transaction_read_only = on").unwrap();
+    pair.target.psql("select pg_reload_conf()").unwrap();
+    source.run("update t set n = 1 where id < 100");
+    let reason = daemon.wait_waiting("target");
+    assert!(reason.contains("the target is read-only"), "{reason}");
+    let hint = daemon.says("/last_error/hint").to_string();
+    assert!(hint.contains("did it fail over? point target.url at the new primary"), "{hint}");
+    // So it is, started anew.
+    assert_eq!(daemon.sigterm(), 0);
+    let mut daemon = Daemon::spawn(&db.config());
+    assert!(daemon.wait_waiting("target").contains("the target is read-only"));
+    pair.target.psql("alter system reset default_transaction_read_only").unwrap();
+    pair.target.psql("select pg_reload_conf()").unwrap();
+    daemon.wait_level(&db.source);
+    assert_equal(&db.source, &db.target);
+    assert_eq!(daemon.sigterm(), 0);
+}
+
+#[test]
 fn given_a_target_out_of_disk_when_space_is_freed_then_it_goes_on() {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {

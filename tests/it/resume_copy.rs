@@ -322,3 +322,19 @@ fn given_a_table_made_between_crash_and_resume_when_it_is_copied_then_it_is_foll
     assert_equal(&db.source, &db.target);
     assert_eq!(db.on_target().number("select count(*) from late where v in (3, 9)"), 2);
 }
+
+#[test]
+fn given_a_migration_called_copy_of_another_when_that_ones_copy_is_resumed_then_its_slot_stays() {
+    let slot = std::cell::RefCell::new(String::new());
+    let (db, mut daemon) = interrupted("neighbour", TABLE, |source| {
+        let own = source.one(
+            "select slot_name from pg_replication_slots where database = current_database() and slot_name like 'switchyard\\_%'",
+        );
+        *slot.borrow_mut() = format!("{own}_copy");
+        source.run(&format!("select pg_create_logical_replication_slot('{}', 'pgoutput')", slot.borrow()));
+    });
+    let there = format!("select count(*) from pg_replication_slots where slot_name = '{}'", slot.borrow());
+    assert_eq!(db.on_source().one(&there), "1");
+    assert_eq!(daemon.sigterm(), 0);
+    db.drop();
+}

@@ -41,7 +41,20 @@ pub async fn check(
     let catalog = catalog::read(client, selection, ids).await?;
     selected(&catalog, selection, &mut out);
     identities(&catalog, &mut out);
+    if !server.superuser {
+        partitions(&catalog, &mut out);
+    }
     object_columns(&catalog, &mut out);
+    if !selection.is_everything()
+        && let Some(what) = super::left_behind::left_behind(client, &catalog).await?
+    {
+        out.fix(
+            Severity::Warning,
+            "left_behind",
+            what,
+            "make those that are needed on the target yourself, or select everything (no tables.include and tables.exclude)",
+        );
+    }
     privileges(client, &server, &catalog, &mut out).await?;
     existing_slot(client, &Names::of(migration), &server, &mut out).await?;
     beside_tables(client, selection, &mut out).await?;
@@ -348,6 +361,10 @@ fn identities(catalog: &Catalog, out: &mut Report) {
         )
     });
     out.each(Severity::Warning, "no_key", slow.collect());
+}
+
+/// What no trigger of ours tells where it cannot be made.
+fn partitions(catalog: &Catalog, out: &mut Report) {
     // PostgreSQL publishes partitions by their root, and tells a TRUNCATE of the root only (pgoutput.c, pgoutput_truncate).
     let divided = catalog.tables.iter().filter(|t| t.partitioned).map(|t| {
         (
@@ -355,7 +372,7 @@ fn identities(catalog: &Catalog, out: &mut Report) {
                 "{}: TRUNCATE of a single partition is not in the source's log and would not reach the target",
                 t.table.name
             ),
-            "use DELETE on a single partition, or TRUNCATE the whole table, while the migration runs".to_owned(),
+            "connect as a superuser, for a trigger that tells; or use DELETE on a single partition, or TRUNCATE the whole table, while the migration runs".to_owned(),
         )
     });
     out.each(Severity::Warning, "truncate_partition", divided.collect());

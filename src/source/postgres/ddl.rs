@@ -14,7 +14,7 @@ use super::catalog::{self, Described, TableIds, Told, get};
 use super::pgoutput::Relation;
 use super::replication::RelationResolver;
 use super::resolve;
-use crate::change::{Ddl, DdlEffect, Partition, UserType};
+use crate::change::{Ddl, DdlEffect, Division, Partition, UserType};
 use crate::error::{Error, Result};
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
@@ -42,6 +42,30 @@ pub async fn install(client: &Client) -> Result<bool> {
         return Err(wrap(doing, &e));
     }
     Ok(true)
+}
+
+/// Puts a trigger on the leaves of the publication's partitioned tables that tells of their TRUNCATE, which the server
+/// does not publish. Each by itself, so that none is locked for longer than that takes. Does nothing where there is no
+/// event trigger.
+///
+/// # Errors
+/// `Retry` if a lock is not got within two seconds: the application's writes queue up behind the wait.
+pub async fn watch_truncates(client: &Client, publication: &str) -> Result<()> {
+    if !has_selections(client).await? {
+        return Ok(());
+    }
+    let doing = "watching for TRUNCATE of partitions at the source";
+    let sql = "SELECT DISTINCT t.relid::oid FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
+               JOIN pg_catalog.pg_class c ON c.oid = r.prrelid AND c.relkind = 'p' CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) t \
+               WHERE p.pubname = $1 AND (t.isleaf OR t.level = 0)";
+    for row in client.query(sql, &[&publication]).await.map_err(|e| wrap(doing, &e))? {
+        let relation: u32 = get(&row, 0)?;
+        let watched = client.execute("SELECT switchyard.watch_truncate($1)", &[&relation]).await;
+        watched.map_err(|e| {
+            wrap(doing, &e).hint("another session works on one of the partitions for long: it is tried again")
+        })?;
+    }
+    Ok(())
 }
 
 /// Tells the trigger which new tables belong into a publication. Does nothing where there is no trigger.
@@ -88,7 +112,18 @@ pub async fn uninstall(client: &Client) -> Result<Vec<String>> {
     if client.query_opt(schema, &[]).await.map_err(|e| wrap(doing, &e))?.is_none() {
         return Ok(removed);
     }
-    let functions = "DROP FUNCTION IF EXISTS switchyard.on_ddl(), switchyard.on_drop(), switchyard.on_rewrite(), switchyard.describe_table(oid), switchyard.describe_partitions(oid), switchyard.describe_type(oid), switchyard.publish(oid), switchyard.matches(text[], text[], text, text); DROP TABLE IF EXISTS switchyard.publication";
+    let watched = "SELECT pg_catalog.quote_ident(g.tgname), pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) \
+                   FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                   WHERE g.tgfoid = pg_catalog.to_regprocedure('switchyard.on_truncate()') ORDER BY 2, 1";
+    // Each by itself, and with little patience: DROP TRIGGER keeps readers out, too.
+    client.batch_execute("SET lock_timeout = '2s'").await.map_err(|e| wrap(doing, &e))?;
+    for row in client.query(watched, &[]).await.map_err(|e| wrap(doing, &e))? {
+        let (trigger, table): (String, String) = (get(&row, 0)?, get(&row, 1)?);
+        drop_trigger(client, &trigger, &table).await?;
+        removed.push(format!("trigger {trigger} of {table}"));
+    }
+    client.batch_execute("SET lock_timeout = 0").await.map_err(|e| wrap(doing, &e))?;
+    let functions = "DROP FUNCTION IF EXISTS switchyard.on_truncate(), switchyard.watch_truncate(oid), switchyard.partition_path(oid), switchyard.on_ddl(), switchyard.on_drop(), switchyard.on_rewrite(), switchyard.describe_table(oid), switchyard.describe_partitions(oid), switchyard.describe_type(oid), switchyard.publish(oid), switchyard.matches(text[], text[], text, text); DROP TABLE IF EXISTS switchyard.publication";
     client.batch_execute(functions).await.map_err(|e| wrap(doing, &e))?;
     match client.batch_execute("DROP SCHEMA switchyard").await {
         Ok(()) => removed.push("schema switchyard".into()),
@@ -99,12 +134,33 @@ pub async fn uninstall(client: &Client) -> Result<Vec<String>> {
     Ok(removed)
 }
 
+/// How often the removal of one trigger is tried, 2 s each and as long in between.
+const DROP_TRIES: u32 = 10;
+
+async fn drop_trigger(client: &Client, trigger: &str, table: &str) -> Result<()> {
+    let mut tries = 1;
+    loop {
+        match client.batch_execute(&format!("DROP TRIGGER IF EXISTS {trigger} ON {table}")).await {
+            Ok(()) => return Ok(()),
+            // lock_not_available.
+            Err(e) if e.code().is_some_and(|c| c.code() == "55P03") && tries < DROP_TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            Err(e) => return Err(wrap(format!("removing our trigger from {table} at the source"), &e)),
+        }
+    }
+}
+
 /// A message of the trigger.
 #[derive(Debug, Deserialize)]
 struct Message {
     tag: String,
     statement: String,
     object: String,
+    /// The transaction that says so, with its epoch; triggers of earlier versions do not tell.
+    #[serde(default)]
+    xid: Option<String>,
     #[serde(flatten)]
     effect: Effect,
 }
@@ -145,6 +201,10 @@ enum Effect {
         schema: Option<String>,
         name: String,
     },
+    Emptied {
+        table: TableName,
+        path: Vec<Division>,
+    },
     Other,
     Unknown {
         error: String,
@@ -176,6 +236,8 @@ struct Read {
     unpublished: Vec<(String, String)>,
     /// Tables that use the type.
     users: Vec<TableName>,
+    /// The transaction that says so.
+    xid: Option<String>,
 }
 
 /// Reads a message of the trigger.
@@ -218,6 +280,7 @@ fn read(json: &[u8], ids: &TableIds) -> Result<Read> {
             let schema = schema.or_else(|| table.as_ref().map(|t| t.schema.clone())).unwrap_or_default();
             DdlEffect::Undone { table, name: TableName::new(schema, name) }
         }
+        Effect::Emptied { table, path } => DdlEffect::Emptied { table, path },
         Effect::Other => DdlEffect::Other,
         Effect::Unknown { error } => {
             return Err(Error::fatal(format!(
@@ -230,7 +293,7 @@ fn read(json: &[u8], ids: &TableIds) -> Result<Read> {
         }
     };
     let ddl = Ddl { tag: message.tag, statement: message.statement, object: message.object, effect };
-    Ok(Read { ddl, described, partition, unpublished: not_in, users })
+    Ok(Read { ddl, described, partition, unpublished: not_in, users, xid: message.xid })
 }
 
 /// Reads a message of the trigger (`switchyard.ddl`).
@@ -362,7 +425,7 @@ impl CatalogResolver {
     }
 
     async fn told(&mut self, json: &[u8]) -> Result<Option<Ddl>> {
-        let Read { mut ddl, described, partition, unpublished, users } = read(json, &self.ids)?;
+        let Read { mut ddl, described, partition, unpublished, users, xid } = read(json, &self.ids)?;
         match &mut ddl.effect {
             DdlEffect::Table { after, .. } => {
                 let Some(mut d) = described else { return Ok(Some(ddl)) };
@@ -372,17 +435,12 @@ impl CatalogResolver {
                 if !followed && (partition || !self.selection.selects(&after.name)) {
                     return Ok(None);
                 }
-                if let Some((_, why)) = unpublished.iter().find(|(p, _)| self.publication.as_ref() == Some(p)) {
-                    match self.published_since(d.oid).await? {
-                        Some(true) => {}
-                        Some(false) => {
-                            let (table, why) = (after.name.clone(), why.clone());
-                            ddl.effect = DdlEffect::Unfollowed { table, why };
-                            return Ok(Some(ddl));
-                        }
-                        // It is gone, and whatever it held with it.
-                        None => return Ok(None),
-                    }
+                if let Some((_, why)) = unpublished.iter().find(|(p, _)| self.publication.as_ref() == Some(p))
+                    && !self.published_since(d.oid, xid.as_deref()).await?
+                {
+                    let (table, why) = (after.name.clone(), why.clone());
+                    ddl.effect = DdlEffect::Unfollowed { table, why };
+                    return Ok(Some(ddl));
                 }
                 if let Some(before) = before.filter(|b| b.id != d.table.id) {
                     // Renamed: it stays the same table of this run.
@@ -408,6 +466,12 @@ impl CatalogResolver {
             DdlEffect::Undone { table, .. } => {
                 Ok(table.as_ref().is_none_or(|t| self.selection.selects(t)).then_some(ddl))
             }
+            DdlEffect::Emptied { path, .. } => {
+                // Its rows are in the log as those of the topmost table that takes part.
+                let Some(root) = path.iter().rposition(|p| self.selection.selects(&p.parent)) else { return Ok(None) };
+                path.truncate(root + 1);
+                Ok(Some(ddl))
+            }
             DdlEffect::Partitions { root, .. } => Ok(self.selection.selects(root).then_some(ddl)),
             DdlEffect::Type { used, .. } => {
                 *used = users.iter().any(|t| self.selection.selects(t));
@@ -418,20 +482,31 @@ impl CatalogResolver {
     }
 
     /// Whether a table that could not be published at first is by now: it got its key while it was still empty, so that
-    /// nothing was missed. A moment is given for that. `None` if the table is gone.
-    async fn published_since(&mut self, oid: u32) -> Result<Option<bool>> {
-        let Some(publication) = self.publication.clone() else { return Ok(Some(true)) };
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
-                                   WHERE p.pubname = $2::text AND r.prrelid = c.oid) FROM pg_catalog.pg_class c WHERE c.oid = $1";
-        let until = tokio::time::Instant::now() + A_KEY_COMES;
+    /// nothing was missed. A moment is given for that. A table that is gone counts as published: nothing of it can be
+    /// missed any more, and what the log has of it until then may still follow.
+    ///
+    /// A commit is in the log before other sessions see it (by as long as a synchronous standby takes), so a table that
+    /// is not to be seen is only gone once `xid`, which made it, is.
+    async fn published_since(&mut self, oid: u32, xid: Option<&str>) -> Result<bool> {
+        let Some(publication) = self.publication.clone() else { return Ok(true) };
+        let sql = "SELECT pg_catalog.pg_visible_in_snapshot($3::text::pg_catalog.xid8, pg_catalog.pg_current_snapshot()), \
+                          EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1), \
+                          EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
+                                   WHERE p.pubname = $2::text AND r.prrelid = $1)";
+        let mut until = tokio::time::Instant::now() + A_KEY_COMES;
         loop {
-            let row = self.client().await?.query_opt(sql, &[&oid, &publication]).await;
-            match row.map_err(|e| wrap("looking for a new table in the publication", &e))? {
-                None => return Ok(None),
-                Some(r) if get::<bool>(&r, 0)? => return Ok(Some(true)),
-                Some(_) if tokio::time::Instant::now() >= until => return Ok(Some(false)),
-                Some(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            let row = self.client().await?.query_one(sql, &[&oid, &publication, &xid]).await;
+            let row = row.map_err(|e| wrap("looking for a new table in the publication", &e))?;
+            let (seen, there, published): (Option<bool>, bool, bool) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+            let over = tokio::time::Instant::now() >= until;
+            match seen {
+                _ if published => return Ok(true),
+                Some(false) => until = tokio::time::Instant::now() + A_KEY_COMES,
+                Some(true) if !there => return Ok(true),
+                _ if over => return Ok(!there),
+                _ => {}
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

@@ -163,6 +163,78 @@ CREATE OR REPLACE FUNCTION switchyard.describe_table(relation oid) RETURNS jsonb
    WHERE c.oid = relation
 $f$;
 
+-- What a partition holds: for it and each partition above it the parent, what that is divided by, and the bound; of a
+-- default partition also the bounds beside it. As src/target/postgres/partition_path.sql asks the target.
+CREATE OR REPLACE FUNCTION switchyard.partition_path(relation oid) RETURNS jsonb LANGUAGE sql STABLE
+  SET search_path = '' SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET timezone = 'UTC'
+  SET bytea_output = 'hex' SET extra_float_digits = 1 SET lc_monetary = 'C' AS $f$
+  SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+           'parent', pg_catalog.jsonb_build_object('schema', pn.nspname, 'name', p.relname),
+           'key', pg_catalog.pg_get_partkeydef(p.oid), 'bound', pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+           'beside', CASE WHEN pg_catalog.pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT' THEN (
+             SELECT pg_catalog.jsonb_agg(b.bound ORDER BY b.bound COLLATE "C")
+               FROM pg_catalog.pg_inherits o JOIN pg_catalog.pg_class s ON s.oid = o.inhrelid
+              CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_expr(s.relpartbound, s.oid) AS bound) b
+              WHERE o.inhparent = p.oid) END) ORDER BY a.n)
+    FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid) WITH ORDINALITY a (relid, n)
+    JOIN pg_catalog.pg_class c ON c.oid = a.relid AND c.relispartition
+    JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+    JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+$f$;
+
+-- BEFORE TRUNCATE of the leaves of a published partitioned table, and before and after that of the table itself. The
+-- server's own message names the table alone, and nothing where only a part of it is emptied. What is said for a leaf
+-- comes before its rows go, with nothing of this statement in between.
+CREATE OR REPLACE FUNCTION switchyard.on_truncate() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $f$
+DECLARE
+  -- Tables that are being emptied as a whole: their leaves need not be told.
+  whole text[] := pg_catalog.string_to_array(coalesce(pg_catalog.current_setting('switchyard.truncating', true), ''), ',');
+  path jsonb;
+BEGIN
+  IF tg_argv[0] = 'whole' THEN
+    whole := CASE tg_when WHEN 'BEFORE' THEN pg_catalog.array_append(whole, tg_relid::text) ELSE pg_catalog.array_remove(whole, tg_relid::text) END;
+    PERFORM pg_catalog.set_config('switchyard.truncating', pg_catalog.array_to_string(whole, ','), true);
+    RETURN NULL;
+  END IF;
+  IF EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(tg_relid) a WHERE a.relid::oid::text = ANY (whole)) THEN RETURN NULL; END IF;
+  path := switchyard.partition_path(tg_relid);
+  -- It was detached.
+  IF path IS NULL THEN RETURN NULL; END IF;
+  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', pg_catalog.jsonb_build_object('tag', 'TRUNCATE TABLE',
+    'statement', pg_catalog.current_query(), 'object', pg_catalog.format('%I.%I', tg_table_schema, tg_table_name), 'effect', 'emptied',
+    'table', pg_catalog.jsonb_build_object('schema', tg_table_schema, 'name', tg_table_name), 'path', path)::text);
+  PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.pad', '');
+  RETURN NULL;
+END $f$;
+
+-- Puts that trigger on what lacks it of a relation and what is below it, as far as it is published.
+CREATE OR REPLACE FUNCTION switchyard.watch_truncate(relation oid) RETURNS void LANGUAGE plpgsql
+  SET search_path = '' SET lock_timeout = '2s' AS $f$
+DECLARE
+  t record;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(relation) a JOIN pg_catalog.pg_publication_rel r ON r.prrelid = a.relid
+                   JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid JOIN switchyard.publication s ON s.name = p.pubname) THEN
+    RETURN;
+  END IF;
+  FOR t IN SELECT c.oid, n.nspname, c.relname, c.relkind FROM pg_catalog.pg_partition_tree(relation) p JOIN pg_catalog.pg_class c ON c.oid = p.relid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+              AND (c.relkind = 'r' OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = c.oid))
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND g.tgname = 'switchyard_truncate')
+  LOOP
+    PERFORM pg_catalog.set_config('switchyard.busy', 'on', true);
+    EXECUTE pg_catalog.format('CREATE TRIGGER switchyard_truncate BEFORE TRUNCATE ON %I.%I EXECUTE FUNCTION switchyard.on_truncate(%L)',
+      t.nspname, t.relname, CASE t.relkind WHEN 'p' THEN 'whole' ELSE 'leaf' END);
+    EXECUTE pg_catalog.format('ALTER TABLE ONLY %I.%I ENABLE ALWAYS TRIGGER switchyard_truncate', t.nspname, t.relname);
+    IF t.relkind = 'p' THEN
+      EXECUTE pg_catalog.format('CREATE TRIGGER "!switchyard_truncated" AFTER TRUNCATE ON %I.%I EXECUTE FUNCTION switchyard.on_truncate(''whole'')', t.nspname, t.relname);
+      EXECUTE pg_catalog.format('ALTER TABLE ONLY %I.%I ENABLE ALWAYS TRIGGER "!switchyard_truncated"', t.nspname, t.relname);
+    END IF;
+    PERFORM pg_catalog.set_config('switchyard.busy', '', true);
+  END LOOP;
+END $f$;
+
 CREATE OR REPLACE FUNCTION switchyard.on_ddl() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
   SET search_path = '' SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET timezone = 'UTC'
   SET bytea_output = 'hex' SET extra_float_digits = 1 SET lc_monetary = 'C' AS $f$
@@ -175,6 +247,8 @@ DECLARE
   statement text := CASE WHEN tg_tag LIKE '%USER MAPPING' OR tg_tag LIKE '%SERVER' THEN tg_tag ELSE pg_catalog.current_query() END;
   rewritten text := coalesce(pg_catalog.current_setting('switchyard.rewritten', true), '');
 BEGIN
+  -- Our own statements, made on the application's.
+  IF coalesce(pg_catalog.current_setting('switchyard.busy', true), '') = 'on' THEN RETURN; END IF;
   -- One table may be reported several times by one command; the last state is all there is to say. What a table needs
   -- comes before it, what belongs to it after it.
   FOR c IN SELECT * FROM (
@@ -185,15 +259,18 @@ BEGIN
             ORDER BY CASE WHEN cmd.classid = 'pg_catalog.pg_type'::pg_catalog.regclass OR cmd.relkind = 'c' THEN 1 WHEN cmd.relkind = 'S' THEN 2
               WHEN cmd.relkind IN ('r', 'p') THEN 3 ELSE 4 END, cmd.partition, cmd.objid
   LOOP
-    CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
+    CONTINUE WHEN c.schema_name = 'switchyard' OR c.schema_name LIKE 'pg\_temp%' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%'
+      OR (c.object_type = 'trigger' AND c.object_identity ~ '^"?!?switchyard_truncate');
     -- CREATE TABLE … (LIKE …) is also reported as the ALTER TABLE that it makes of itself.
-    base := pg_catalog.jsonb_build_object('tag', CASE WHEN tg_tag LIKE 'CREATE%' OR tg_tag = 'SELECT INTO' THEN tg_tag ELSE c.command_tag END, 'statement', statement, 'object', coalesce(c.object_identity, ''));
+    base := pg_catalog.jsonb_build_object('tag', CASE WHEN tg_tag LIKE 'CREATE%' OR tg_tag = 'SELECT INTO' THEN tg_tag ELSE c.command_tag END, 'statement', statement, 'object', coalesce(c.object_identity, ''),
+      'xid', pg_catalog.pg_current_xact_id()::text);
     IF c.relkind IN ('r', 'p') AND NOT c.in_extension THEN
       doc := base || pg_catalog.jsonb_build_object('effect', 'table', 'table', switchyard.describe_table(c.objid),
         'unpublished', switchyard.publish(c.objid),
         'rewritten', c.objid::text = ANY (pg_catalog.string_to_array(rewritten, ',')));
       PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', doc::text);
       IF c.relkind = 'p' OR c.partition THEN
+        PERFORM switchyard.watch_truncate(c.objid);
         root := pg_catalog.pg_partition_root(c.objid);
         PERFORM pg_catalog.pg_logical_emit_message(true, 'switchyard.ddl', (base || pg_catalog.jsonb_build_object('effect', 'partitions')
           || switchyard.describe_partitions(root))::text);
@@ -275,7 +352,8 @@ DECLARE
   doc jsonb;
 BEGIN
   FOR c IN SELECT * FROM pg_catalog.pg_event_trigger_dropped_objects() LOOP
-    CONTINUE WHEN c.is_temporary OR c.schema_name = 'switchyard' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%';
+    CONTINUE WHEN c.is_temporary OR c.schema_name = 'switchyard' OR c.object_identity = 'switchyard' OR c.object_type LIKE 'publication%'
+      OR (c.object_type = 'trigger' AND c.object_identity ~ '^"?!?switchyard_truncate');
     -- Dropped columns come with their table's own message.
     CONTINUE WHEN NOT (c.object_type = 'table' OR c.original) OR c.object_type IN ('table column', 'default value');
     doc := pg_catalog.jsonb_build_object('tag', tg_tag, 'statement', pg_catalog.current_query(), 'object', c.object_identity, 'oid', c.objid::int8);

@@ -128,10 +128,14 @@ pub async fn dump(
     Ok(dump_text::parse(&text, wanted, &format!("pg_dump {}", pg_dump.version)))
 }
 
-/// What depends on what, for choosing what belongs to some tables: the dump's plain text does not say it.
+/// What depends on what, for choosing what belongs to some tables: the dump's plain text does not say it. Without the
+/// copies of a foreign key that partitions have: they are no objects of the dump, and would make each partition need the
+/// table that is referred to.
 async fn dependencies(client: &Client) -> Result<Vec<Dependency>> {
     const SQL: &str = "SELECT classid, objid, refclassid, refobjid, deptype IN ('i', 'a') FROM pg_catalog.pg_depend \
-         WHERE classid <> 0 AND objid >= 16384 AND refobjid >= 16384 AND (classid, objid) <> (refclassid, refobjid)";
+         WHERE classid <> 0 AND objid >= 16384 AND refobjid >= 16384 AND (classid, objid) <> (refclassid, refobjid) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass \
+                            AND f.oid = objid AND f.contype = 'f' AND f.conparentid <> 0)";
     let rows = client.query(SQL, &[]).await.map_err(|e| wrap("reading the source's dependencies", &e))?;
     rows.iter()
         .map(|r| Ok(Dependency { object: (get(r, 0)?, get(r, 1)?), on: (get(r, 2)?, get(r, 3)?), part: get(r, 4)? }))

@@ -192,6 +192,8 @@ impl Order {
             e.schema == "switchyard"
                 || (e.kind == "SCHEMA" && e.name == "switchyard")
                 || (e.kind == "EVENT TRIGGER" && e.name.starts_with("switchyard_"))
+                // Table and trigger.
+                || (e.kind == "TRIGGER" && (e.name.ends_with(" switchyard_truncate") || e.name.ends_with(" !switchyard_truncated")))
         };
         if wanted.everything {
             return (0..entries.len()).filter(|i| !ours(&entries[*i])).collect();
@@ -242,7 +244,7 @@ impl Order {
             }
         }
         for (i, e) in entries.iter().enumerate() {
-            if chosen.contains(&i) || e.kind == "COMMENT" || !takes_part(i) {
+            if chosen.contains(&i) || e.kind == "COMMENT" || !takes_part(i) || ours(e) {
                 continue;
             }
             let needs = closure(i);

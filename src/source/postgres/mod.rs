@@ -6,6 +6,7 @@ pub mod copytext;
 pub mod ddl;
 pub mod dump;
 mod dump_text;
+mod left_behind;
 pub mod pgoutput;
 pub mod replication;
 pub mod resolve;
@@ -170,6 +171,7 @@ impl Source for PostgresSource {
         ddl::install(&client).await?;
         slot::create_publication(&client, &self.names, tables).await?;
         ddl::set_selection(&client, &self.names.publication, &self.selection).await?;
+        ddl::watch_truncates(&client, &self.names.publication).await?;
         let described = self.described(&client, tables).await?;
         let mut exporter = ReplicationStream::connect(&self.info, "source").await?;
         let created = exporter.create_slot(&self.names.slot, false, true).await?;
@@ -193,7 +195,7 @@ impl Source for PostgresSource {
         let client = self.control().await?;
         slot::publish_missing(&client, &self.names, tables).await?;
         let described = self.described(&client, tables).await?;
-        let name = format!("{}_copy", self.names.slot.chars().take(58).collect::<String>());
+        let name = self.names.copy_slot();
         // Its names are given out under the target's lock: whoever uses this one is a former session of ours that the
         // server still takes for alive, because nobody speaks on it.
         slot::end_user(&client, &name).await?;

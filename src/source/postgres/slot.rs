@@ -47,6 +47,19 @@ impl Names {
         }
         Names { slot: name.clone(), publication: name }
     }
+
+    /// The temporary slot under which a copy is resumed. No migration's own slot begins like this, not even that of a
+    /// migration called `shop_copy`; what has to be cut is told apart by a hash.
+    pub fn copy_slot(&self) -> String {
+        let rest = self.slot.strip_prefix("switchyard_").unwrap_or(&self.slot);
+        let mut name = format!("switchyardcopy_{rest}");
+        if name.len() > LONGEST_NAME {
+            let hash = format!("_{:08x}", crc32fast::hash(self.slot.as_bytes()));
+            name.truncate(LONGEST_NAME - hash.len());
+            name.push_str(&hash);
+        }
+        name
+    }
 }
 
 /// Makes the publication afresh with exactly these tables.
@@ -449,5 +462,26 @@ mod tests {
             assert!(n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{n}");
         }
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    }
+
+    #[test]
+    fn given_names_near_the_longest_when_a_copy_is_resumed_then_its_slot_is_nobody_elses() {
+        let mut all = BTreeSet::new();
+        let mut count = 0;
+        for n in (1..=60).chain([80, 200]) {
+            let a = "a".repeat(n);
+            for migration in
+                [format!("{a}b"), format!("{a}c"), format!("{a}_copy"), format!("{a}-"), format!("copy_{a}")]
+            {
+                let names = Names::of(&migration);
+                for slot in [names.copy_slot(), names.slot] {
+                    assert!(slot.len() <= LONGEST_NAME, "{slot}");
+                    all.insert(slot);
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(all.len(), count);
+        assert_eq!(Names::of("shop").copy_slot(), "switchyardcopy_shop");
     }
 }

@@ -47,6 +47,7 @@ pub async fn apply_ddl(client: &Client, name: &str, ddl: &Ddl, before: Option<&T
         DdlEffect::Partitions { root, key, partitions } => {
             objects::partitions(client, ddl, root, key, partitions, before).await
         }
+        DdlEffect::Emptied { table, path } => objects::emptied(client, name, ddl, table, path).await,
         DdlEffect::PartitionDropped { table } => objects::partition_dropped(client, ddl, table).await,
         DdlEffect::Type { after, used } => objects::user_type(client, ddl, after, *used).await,
         DdlEffect::Undone { table, name } => objects::undone(client, ddl, table.as_ref(), name).await,
@@ -180,7 +181,9 @@ async fn alter(
         });
     }
     let Some(have) = catalog::table(client, t).await? else {
-        return match before {
+        // A statement that makes the table speaks of no earlier one, though one of its name may have been there and dropped.
+        let makes = ddl.tag.starts_with("CREATE") || ddl.tag == "SELECT INTO";
+        return match before.filter(|_| !makes) {
             // Not seen before, and not made by this statement: most likely it had another name.
             None if ddl.tag == "ALTER TABLE" => Ok(stop(
                 ddl,

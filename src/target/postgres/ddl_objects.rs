@@ -4,12 +4,15 @@
 use tokio_postgres::Client;
 
 use super::ddl::{mentions, refused, stop};
-use crate::change::{Ddl, DdlEffect, Partition, UserType};
+use crate::change::{Ddl, DdlEffect, Division, Partition, UserType};
 use crate::error::Result;
 use crate::pgwire::errors::wrap;
 use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::schema::{Table, TableName};
 use crate::target::DdlOutcome;
+
+/// As the source's trigger describes a partition (`switchyard.partition_path`).
+const PARTITION_PATH: &str = include_str!("partition_path.sql");
 
 /// Makes the schema if there is none of that name.
 pub(super) async fn ensure_schema(client: &Client, name: &str) -> Result<()> {
@@ -69,6 +72,62 @@ pub(super) async fn partition_dropped(client: &Client, ddl: &Ddl, table: &TableN
         None => DdlOutcome::Applied(format!("{table} is no partition on the target (any more): already so")),
         Some(_) => super::ddl::dropped(client, ddl, table).await?,
     })
+}
+
+/// A partition that was emptied. It is emptied here if it holds the same part of the same table.
+pub(super) async fn emptied(
+    client: &Client,
+    name: &str,
+    ddl: &Ddl,
+    table: &TableName,
+    path: &[Division],
+) -> Result<DdlOutcome> {
+    let Some(root) = path.last().map(|p| &p.parent) else {
+        return Ok(DdlOutcome::Ignored(format!("{table} is no partition")));
+    };
+    let doing = format!("emptying the partition {table} on the target");
+    let sql = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r' AND c.relispartition";
+    let mut have: Vec<Division> = Vec::new();
+    if let Some(row) = client.query_opt(sql, &[&table.schema, &table.name]).await.map_err(|e| wrap(&doing, &e))? {
+        let oid: u32 = row.get(0);
+        let sql = format!("SELECT ({PARTITION_PATH})::text");
+        let row = client.query_one(&sql, &[&oid]).await.map_err(|e| wrap(&doing, &e))?;
+        have = row.get::<_, Option<String>>(0).and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
+        have.truncate(have.iter().position(|p| p.parent == *root).map_or(0, |at| at + 1));
+    }
+    let part = |p: &Division| (p.key.clone(), p.bound.clone(), p.beside.clone());
+    if have.is_empty() || !have.iter().map(part).eq(path.iter().map(part)) {
+        if acknowledged(client, name, ddl, table).await? {
+            return Ok(DdlOutcome::Applied(format!("{table}: its rows were removed by hand")));
+        }
+        return Ok(stop(
+            ddl,
+            format!(
+                "it empties {table}, and the target has no partition of {root} by this name that holds the same rows ({})",
+                path.iter().map(|p| p.bound.as_str()).collect::<Vec<_>>().join(" of ")
+            ),
+            format!(
+                "remove these rows from {root} on the target, and say so there: {}",
+                acknowledgement(name, ddl, table)
+            ),
+        ));
+    }
+    let only = format!("ONLY {}", qualified(table));
+    let said = DdlOutcome::Applied(format!("emptied {table}"));
+    client.batch_execute("SAVEPOINT switchyard_empty").await.map_err(|e| wrap(&doing, &e))?;
+    match client.batch_execute(&format!("TRUNCATE {only}; RELEASE SAVEPOINT switchyard_empty")).await {
+        Ok(()) => Ok(said),
+        // A foreign key refers to the root. The source has truncated what referred to these rows, too.
+        Err(e) if e.code().is_some_and(|c| c.code() == "0A000") => {
+            let sql = format!(
+                "ROLLBACK TO SAVEPOINT switchyard_empty; RELEASE SAVEPOINT switchyard_empty; DELETE FROM {only}"
+            );
+            client.batch_execute(&sql).await.map_err(|e| wrap(&doing, &e))?;
+            Ok(said)
+        }
+        Err(e) => Err(wrap(&doing, &e)),
+    }
 }
 
 /// The partitions of a root as the source has them. `root_table` is the root's definition.
