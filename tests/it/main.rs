@@ -19,7 +19,7 @@ mod partitions;
 mod pgoutput;
 mod resume;
 mod resume_copy;
-mod rules_smoke;
+mod rules;
 mod sandbox;
 mod scenario;
 mod schema_changes;

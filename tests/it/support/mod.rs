@@ -23,7 +23,7 @@ use switchyard::sandbox::{self, PgServer, PgServerBuilder};
 use tokio_postgres::SimpleQueryMessage;
 
 #[allow(unused_imports, reason = "as above")]
-pub use compare::{assert_equal, compare};
+pub use compare::{assert_equal, assert_same_rows, compare};
 pub use daemon::{Config, Daemon};
 pub use ledger::Ledger;
 
