@@ -9,6 +9,7 @@ mod constraints;
 mod copy_wire;
 mod ddl_stream;
 mod demo;
+mod expressions;
 mod fencing;
 mod http;
 mod identities;
