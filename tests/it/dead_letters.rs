@@ -60,7 +60,8 @@ fn given_dead_letters_when_rows_cannot_be_carried_then_they_and_what_follows_the
     assert_eq!(target.one("select n from numbers where id = 9"), "900");
     assert_eq!(target.one("select n from numbers where id = 8"), "8", "it stays as it was before it was set aside");
     let letters = "select op, row_key->>'id', row_data->>'v' from switchyard.dead_letter order by seq";
-    let row = |op: &str, id: &str, v: Option<&str>| vec![Some(op.to_owned()), Some(id.to_owned()), v.map(str::to_owned)];
+    let row =
+        |op: &str, id: &str, v: Option<&str>| vec![Some(op.to_owned()), Some(id.to_owned()), v.map(str::to_owned)];
     let wanted = vec![
         row("insert", "7", Some("seven")),
         row("update", "8", Some("eight")),
