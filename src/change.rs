@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::position::Position;
 use crate::schema::{Table, TableId, TableName};
-use crate::value::Row;
+use crate::value::{Datum, Row};
 
 /// Microseconds since the Unix epoch, by the source's clock.
 pub type Micros = i64;
@@ -118,6 +118,61 @@ impl Op {
             Op::Delete => "delete",
         }
     }
+}
+
+/// A change that a rule could not carry, set aside in the target's bookkeeping together with every later change of its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The source's table.
+    pub table: TableName,
+    /// What happened.
+    pub op: Op,
+    /// Where in the log, or at which snapshot.
+    pub position: String,
+    /// Why, without values beside the key.
+    pub message: String,
+    /// The row's key as a JSON object of texts; the form in which later changes are recognized.
+    /// `None` for rows without a key.
+    pub key: Option<String>,
+    /// The row as far as it was sent, as a JSON object of texts.
+    pub row: String,
+}
+
+impl DeadLetter {
+    /// The key of a row of `table`, as [`DeadLetter::key`] has it.
+    pub fn key_of(table: &Table, row: &Row) -> Option<String> {
+        // As the bookkeeping's jsonb prints it: shorter names first.
+        let mut key = table.key().to_vec();
+        key.sort_by_key(|&k| (table.columns[k].name.len(), table.columns[k].name.clone()));
+        (!key.is_empty()).then(|| json_of(table, row, key.iter().copied()))
+    }
+
+    /// Sets a change aside.
+    pub fn new(table: &Table, change: &Change, position: String, message: String) -> DeadLetter {
+        let row = change.new.as_ref().or(change.old.as_ref());
+        DeadLetter {
+            table: table.name.clone(),
+            op: change.op,
+            position,
+            message,
+            key: change.old.as_ref().or(row).and_then(|r| DeadLetter::key_of(table, r)),
+            row: row.map_or_else(|| "{}".to_owned(), |r| json_of(table, r, 0..table.columns.len())),
+        }
+    }
+}
+
+fn json_of(table: &Table, row: &Row, columns: impl Iterator<Item = usize>) -> String {
+    // The name is quoted as JSON quotes texts.
+    let text = |t: &[u8]| serde_json::Value::from(String::from_utf8_lossy(t)).to_string();
+    let fields = columns.filter_map(|c| {
+        let name = text(table.columns[c].name.as_bytes());
+        match row.get(c) {
+            Datum::Unsent => None,
+            Datum::Null => Some(format!("{name}: null")),
+            Datum::Text(t) => Some(format!("{name}: {}", text(t))),
+        }
+    });
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
 }
 
 /// A schema change as the source's event trigger described it.

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, OnError};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
@@ -24,6 +24,7 @@ pub async fn run(config: Config, status: StatusHandle, metrics: Metrics, shutdow
         rules,
         workers: config.snapshot.workers,
         max_delay: config.apply.max_delay,
+        set_aside: config.apply.on_error == OnError::DeadLetter,
         create_schema: config.target.create_schema,
         status,
         metrics,

@@ -168,6 +168,9 @@ pub struct Stream {
     pub rows_applied: u64,
     /// Log that the source keeps for us.
     pub retained_log_bytes: u64,
+    /// Changes that rules could not carry, set aside on the target.
+    #[serde(default)]
+    pub dead_letters: u64,
 }
 
 /// Verification; idle until that command exists.

@@ -1,4 +1,4 @@
-//! Decoding a backlog without a target: the server alone, Switchyard.
+//! Decoding a backlog without a target: the server alone, PostgreSQL's own client of the same protocol, Switchyard.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::Args;
 use super::daemon::processor_seconds;
 use super::report::{Series, Table, cells};
-use super::rig::{DATABASE, Rig, Sql, say, settle};
+use super::rig::{DATABASE, Rig, Sql, program, run as run_to_end, say, settle};
 use super::stream::backlog;
 
 /// As between capture and apply in the daemon.
@@ -43,6 +43,8 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('{slot}', NULL, NULL, \
          'proto_version', '1', 'publication_names', '{publication}', 'messages', 'true')"
     );
+    let end = sql.text("SELECT pg_current_wal_lsn()")?;
+    let mut client = Series::new("pg_recvlogical into /dev/null");
     let mut walsender = Series::new("  processor seconds of the server's walsender for it");
     let (mut server_alone, mut ours) =
         (Series::new("the server alone (peek)"), Series::new("Switchyard, events dropped"));
@@ -54,14 +56,19 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
             sql.text(&peek)?;
         }
         let alone = begun.elapsed().as_secs_f64();
+        let received = match args.alone {
+            true => f64::NAN,
+            false => recvlogical(&server, &sql, &slot, &publication, &end)?,
+        };
         let captured = runtime.block_on(tail(source.as_ref(), &identity, from.clone(), &server))?;
         let (took, seconds) = (captured.took.as_secs_f64(), captured.walsender_seconds);
         changes = captured.changes;
         say(&format!(
-            "capture, round {round}: {changes} changes, server alone {alone:.2} s, Switchyard {took:.2} s, walsender {seconds:.2} s of processor"
+            "capture, round {round}: {changes} changes, server alone {alone:.2} s, pg_recvlogical {received:.2} s, Switchyard {took:.2} s, walsender {seconds:.2} s of processor"
         ));
         if round > 0 {
             server_alone.values.push(changes as f64 / alone);
+            client.values.push(changes as f64 / received);
             ours.values.push(changes as f64 / took);
             walsender.values.push(seconds);
         }
@@ -72,14 +79,29 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
     runtime.block_on(source.finish())?;
     let title = format!("capture alone: {changes} row changes, {} rounds, row changes a second", args.rounds);
     let mut table = Table::new(title, &["", "median", "min–max"]);
-    for series in [&server_alone, &ours] {
-        if !(args.alone && std::ptr::eq(series, &server_alone)) {
+    for series in [&server_alone, &client, &ours] {
+        if !args.alone || std::ptr::eq(series, &ours) {
             table.row(format!("{} | {}", series.name, cells(&series.values)));
         }
     }
     table.row(format!("{} | {}", walsender.name, cells(&walsender.values)));
-    table.note("Target: at least 350 000.");
+    table.note("Target: at least 350 000. The server sends every message by itself: pg_recvlogical shows what that allows here.");
     Ok(table)
+}
+
+/// How long PostgreSQL's own client needs for the same messages over the same protocol, doing nothing with them: what the
+/// server's side of the protocol allows on this machine. It confirms what it got, so it reads a copy of the slot.
+fn recvlogical(server: &PgServer, sql: &Sql, slot: &str, publication: &str, end: &str) -> Result<f64> {
+    sql.text(&format!("SELECT pg_copy_logical_replication_slot('{slot}', 'bench_client')"))?;
+    let mut command = program(server, "pg_recvlogical");
+    command.args(["--start", "--slot=bench_client", "--file=/dev/null", "--no-loop"]);
+    command.args(["-o", "proto_version=1", "-o", "messages=true", "-o", &format!("publication_names={publication}")]);
+    command.arg(format!("--endpos={end}")).arg(format!("--dbname={}", server.url(DATABASE)));
+    let took = run_to_end(&mut command)?;
+    let idle = "SELECT active FROM pg_replication_slots WHERE slot_name = 'bench_client'";
+    sql.wait_for(idle, "f", Duration::from_millis(10), Duration::from_secs(30))?;
+    sql.text("SELECT pg_drop_replication_slot('bench_client')")?;
+    Ok(took.as_secs_f64())
 }
 
 /// What one pass over the backlog took.

@@ -83,6 +83,12 @@ pub fn screen(s: &Status, all: bool) -> String {
         );
         row("consistent", if st.consistent { "yes".into() } else { "not yet".into() });
         row("log kept", show_size(st.retained_log_bytes));
+        if st.dead_letters > 0 {
+            row(
+                "set aside",
+                format!("{} changes, in switchyard.dead_letter on the target", thousands(st.dead_letters)),
+            );
+        }
     }
     let mut out = columns(&rows, &[]);
     let tables: Vec<_> = s.snapshot.tables.iter().filter(|t| all || t.state != TableState::Done).collect();

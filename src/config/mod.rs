@@ -122,11 +122,12 @@ pub struct ApplyConfig {
     /// Extra wait to fill a batch. Batches form during the previous commit anyway.
     #[serde(deserialize_with = "units::duration")]
     pub max_delay: Duration,
-    /// What happens to a change that the target refuses.
+    /// What happens to a row that a rule cannot carry.
     pub on_error: OnError,
 }
 
-/// What happens to a change that the target refuses.
+/// What happens to a row that a rule cannot carry: a cast that fails, a key that becomes NULL. What the target itself
+/// refuses always stops the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::document::Places;
-use super::{ApiConfig, Config, OnError};
+use super::{ApiConfig, Config};
 use crate::error::Result;
 use crate::pgwire::conninfo::ConnInfo;
 use crate::transform::rules::RuleSet;
@@ -112,9 +112,6 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
         if !is_postgres(&scheme) {
             return no(key, &format!("engine {scheme:?}"), "use postgres://user:password@host:5432/database");
         }
-    }
-    if config.apply.on_error == OnError::DeadLetter {
-        return no("apply.on_error", "\"dead-letter\"", "write \"stop\"");
     }
     if !config.router.listen.is_empty() {
         return no(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use rustc_hash::FxHasher;
 
-use crate::change::{Change, Ddl, Op};
+use crate::change::{Change, Ddl, DeadLetter, Op};
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{RowIdentity, Table, TableId, TableName};
@@ -30,6 +30,8 @@ pub struct Batch {
     pub convergent: bool,
     /// What went in, before compaction.
     pub counts: Counts,
+    /// Changes that rules could not carry.
+    pub set_aside: Vec<DeadLetter>,
 }
 
 /// Where a batch ends.
@@ -303,10 +305,16 @@ impl Batch {
             self.count(&one.target.name, change.op);
             return self.set(compiled, one, 0).add(change);
         }
-        let mut produced = Vec::with_capacity(2);
-        for (n, output) in compiled.outputs.iter().enumerate() {
+        // All of a change or nothing of it.
+        let mut produced = Vec::with_capacity(compiled.outputs.len());
+        let mut ends = Vec::with_capacity(compiled.outputs.len());
+        for output in &compiled.outputs {
             output.change(change.clone(), scratch, &mut produced)?;
-            for p in produced.drain(..) {
+            ends.push(produced.len());
+        }
+        let mut produced = produced.into_iter().enumerate().peekable();
+        for (n, (output, end)) in compiled.outputs.iter().zip(ends).enumerate() {
+            while let Some((_, p)) = produced.next_if(|(at, _)| *at < end) {
                 match p {
                     Produced::Change(change) => {
                         self.count(&output.target.name, change.op);
@@ -360,7 +368,7 @@ impl Batch {
 
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.set_aside.is_empty()
     }
 }
 

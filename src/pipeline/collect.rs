@@ -4,11 +4,11 @@
 //! handed over at any moment and always ends at a commit. A transaction that outgrows [`Limits::piece`] is handed over
 //! in pieces without an end, which the applier keeps in one open target transaction.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{Batch, BatchEnd, Sets, Step};
-use crate::change::{Begin, Ddl, DdlEffect, Event};
+use crate::change::{Begin, Change, Ddl, DdlEffect, DeadLetter, Event};
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableId, TableName};
@@ -63,6 +63,9 @@ pub struct Knowledge {
     pub skip_before: HashMap<TableName, Position>,
     /// Tables of the migration.
     pub selection: Selection,
+    /// Where rows that a rule cannot carry are set aside instead of stopping the stream: those that were, by source
+    /// table and [`DeadLetter::key`].
+    pub dead: Option<HashSet<(TableName, String)>>,
 }
 
 /// See the module.
@@ -255,9 +258,14 @@ impl Collector {
                     )));
                 };
                 if in_copy(route) {
-                    Ok(())
-                } else {
-                    self.building.batch.change(&route.compiled, change, &mut self.scratch)
+                    return Ok(());
+                }
+                let batch = &mut self.building.batch;
+                match &mut self.knowledge.dead {
+                    Some(dead) if route.compiled.same().is_none() => {
+                        carry_or_set_aside(batch, &route.compiled, change, &mut self.scratch, dead, begun)
+                    }
+                    _ => batch.change(&route.compiled, change, &mut self.scratch),
                 }
             }
             Event::Schema(table) => self.schema(table),
@@ -416,6 +424,35 @@ impl Collector {
     fn as_source(&self, name: &TableName) -> Option<Arc<Table>> {
         self.knowledge.targets.get(name).cloned().map(Arc::new)
     }
+}
+
+/// Carries a change, or sets it aside with all that follow it for the same row: a later one would meet a row that is not
+/// as the source has it.
+fn carry_or_set_aside(
+    batch: &mut Batch,
+    compiled: &Compiled,
+    change: Change,
+    scratch: &mut Scratch,
+    dead: &mut HashSet<(TableName, String)>,
+    begun: &Begin,
+) -> Result<()> {
+    let source = &compiled.source;
+    let mut keys: Vec<(TableName, String)> = [&change.old, &change.new]
+        .into_iter()
+        .flatten()
+        .filter_map(|row| Some((source.name.clone(), DeadLetter::key_of(source, row)?)))
+        .collect();
+    let message = if keys.iter().any(|k| dead.contains(k)) {
+        "an earlier change of this row was set aside".to_owned()
+    } else {
+        match batch.change(compiled, change.clone(), scratch) {
+            Err(e) if e.code() == Some("switchyard:rule") => e.message().to_owned(),
+            done => return done,
+        }
+    };
+    dead.extend(keys.drain(..));
+    batch.set_aside.push(DeadLetter::new(source, &change, begun.commit_start.to_string(), message));
+    Ok(())
 }
 
 fn merged_truncate(source: &TableName, target: &TableName) -> Error {

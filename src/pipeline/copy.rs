@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::Pipeline;
+use crate::change::{Change, DeadLetter, Op};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
 use crate::metrics::{OpenSession, Side};
@@ -436,6 +437,7 @@ impl Worker {
             return Err(Error::fatal(format!("{source}: no compiled step")));
         };
         let mut scratch = Scratch::default();
+        let mut letters = Vec::new();
         for (n, output) in compiled.outputs.iter().enumerate() {
             let format = if output.passes_bytes(&compiled.source) {
                 let theirs = loader.formats(&output.target);
@@ -460,7 +462,20 @@ impl Worker {
                         CopyBlock::Rows(rows) if !output.is_same() => {
                             let mut made = Vec::with_capacity(rows.len());
                             for row in &rows {
-                                output.rows(row, &mut scratch, &mut made)?;
+                                match output.rows(row, &mut scratch, &mut made) {
+                                    Ok(()) => {}
+                                    Err(e) if self.p.set_aside && e.code() == Some("switchyard:rule") => {
+                                        let change = Change {
+                                            table: work.table.id,
+                                            op: Op::Insert,
+                                            old: None,
+                                            new: Some(row.clone()),
+                                        };
+                                        let at = self.session.at().to_string();
+                                        letters.push(DeadLetter::new(&work.table, &change, at, e.message().to_owned()));
+                                    }
+                                    Err(e) => return Err(e),
+                                }
                             }
                             CopyBlock::Rows(made)
                         }
@@ -480,6 +495,8 @@ impl Worker {
         faults::point("copy.chunk_read");
         let numbers: Vec<u32> = work.chunks.iter().map(|c| c.number).collect();
         let since = Instant::now();
+        self.p.set_aside(&letters);
+        loader.set_aside(letters);
         loader.commit(source, &numbers).await?;
         self.p.metrics.asked(Side::Source, reading);
         self.p.metrics.asked(Side::Target, loading + since.elapsed());

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::change::DeadLetter;
 use crate::error::{Class, Error, Result, ResultExt};
 use crate::faults;
 use crate::finding::Severity;
@@ -37,6 +38,8 @@ pub struct Pipeline {
     pub workers: usize,
     /// Extra wait to fill a batch.
     pub max_delay: Duration,
+    /// Whether rows that a rule cannot carry are set aside, instead of stopping.
+    pub set_aside: bool,
     /// Whether tables and what belongs to them are made.
     pub create_schema: bool,
     /// What people see.
@@ -184,6 +187,17 @@ impl Pipeline {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Says what was set aside.
+    pub(crate) fn set_aside(&self, letters: &[DeadLetter]) {
+        let Some(first) = letters.first() else { return };
+        self.status.add_dead_letters(letters.len() as u64);
+        tracing::warn!(changes = letters.len(), "set aside: {}", first.message);
+        self.status.add_warning(format!(
+            "changes of {} could not be carried and were set aside: see switchyard.dead_letter on the target",
+            first.table
+        ));
     }
 
     pub(crate) fn warn(&self, text: String) {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Pipeline;
 use super::batch::{Batch, Step};
 use super::collect::{Collector, Job, Knowledge, Limits};
-use crate::change::{Change, Event, Op};
+use crate::change::{Change, DeadLetter, Event, Op};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
 use crate::metrics::{AppliedRows, OpenSession, Side};
@@ -49,6 +49,7 @@ struct Done {
     rows: u64,
     transactions: u64,
     by_table: Vec<(TableName, [u64; 3])>,
+    set_aside: Vec<DeadLetter>,
     ddl: Vec<DdlOutcome>,
 }
 
@@ -159,8 +160,16 @@ async fn knowledge(p: &Pipeline, tables: &[Arc<Table>]) -> Result<Knowledge> {
             target.has_secondary_unique |= t.has_secondary_unique;
         }
     }
+    let dead = match p.set_aside {
+        true => {
+            let dead = p.target.dead_letters().await?;
+            p.status.set_dead_letters(dead.len() as u64);
+            Some(dead.into_iter().filter_map(|(table, key)| Some((table, key?))).collect())
+        }
+        false => None,
+    };
     let skip_before = copies.into_iter().map(|c| (c.table, c.snapshot_at)).collect();
-    Ok(Knowledge { targets, sources, rules: p.rules.clone(), skip_before, selection: p.selection.clone() })
+    Ok(Knowledge { targets, sources, rules: p.rules.clone(), skip_before, selection: p.selection.clone(), dead })
 }
 
 /// The middle of the stream.
@@ -278,6 +287,7 @@ impl Flow<'_> {
                 DdlOutcome::Unsafe(_) => {}
             }
         }
+        self.p.set_aside(&done.set_aside);
         self.p.status.add_applied(done.transactions, done.rows);
         if done.end.is_some() || done.rows > 0 {
             self.p.metrics.batch_applied(done.transactions, done.rows);
@@ -363,6 +373,7 @@ async fn apply_jobs(mut t: ApplyTask) -> Result<()> {
                     rows: job.batch.counts.rows,
                     transactions: job.batch.counts.transactions,
                     by_table: job.batch.counts.by_table,
+                    set_aside: job.batch.set_aside,
                     ddl,
                 };
                 if t.done.send(done).await.is_err() {

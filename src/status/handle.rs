@@ -192,6 +192,16 @@ impl StatusHandle {
         guard.applied.add(rows, Instant::now());
     }
 
+    /// So many changes lie aside on the target.
+    pub fn set_dead_letters(&self, all: u64) {
+        self.write().status.stream.dead_letters = all;
+    }
+
+    /// So many more were set aside.
+    pub fn add_dead_letters(&self, more: u64) {
+        self.write().status.stream.dead_letters += more;
+    }
+
     /// The source's clock (microseconds since the Unix epoch) read just now, so that lag is measured by one clock.
     pub fn set_source_clock(&self, now: i64) {
         self.write().clock_offset = now - unix_micros();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::change::DeadLetter;
 use crate::error::Result;
 use crate::exchange::{CopyBlock, CopyFormat, LogIdentity, SourceFacts, TablePlan};
 use crate::finding::Finding;
@@ -141,6 +142,8 @@ pub trait Target: Send + Sync {
     async fn empty(&self, table: &TableName) -> Result<()>;
     /// How far every table's copy got.
     async fn copies(&self) -> Result<Vec<TableCopy>>;
+    /// The rows that were set aside, by source table and [`DeadLetter::key`].
+    async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>>;
     /// Notes that a table's keys and indexes are made.
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()>;
     /// A session that loads chunks.
@@ -196,6 +199,8 @@ pub trait Loader: Send {
     async fn begin(&mut self, source: &TableName, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()>;
     /// Writes a block.
     async fn write(&mut self, block: CopyBlock) -> Result<()>;
+    /// Notes rows that a rule could not carry, in the transaction of the others.
+    fn set_aside(&mut self, letters: Vec<DeadLetter>);
     /// Commits the rows together with the note that these chunks of `source` are done. Returns how many rows.
     async fn commit(&mut self, source: &TableName, chunks: &[u32]) -> Result<u64>;
     /// Gives up what was begun.

@@ -134,3 +134,6 @@ pub fn key_of(table: &Table, row: &Row) -> Row {
     }
     b.finish()
 }
+
+#[cfg(test)]
+mod tests;

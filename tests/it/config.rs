@@ -73,7 +73,6 @@ fn given_bad_files_when_parsed_then_line_key_and_remedy_are_named() {
         ),
         ("[apply]\nmax_delay = 5", &["f.toml:7: apply.max_delay", "250ms"]),
         ("[apply]\non_error = \"ignore\"", &["f.toml:7: apply.on_error: \"ignore\" is not possible", "\"stop\""]),
-        ("[apply]\non_error = \"dead-letter\"", &["f.toml:7: apply.on_error: not supported by this version"]),
         ("[log]\nmax_size = \"100 lines\"", &["f.toml:7: log.max_size", "100MB"]),
         ("[log]\nmax_files = 0", &["f.toml:7: log.max_files"]),
         ("[tables]\ninclude = [\"items\"]", &["f.toml:7: tables.include[0]", "schema.table"]),

@@ -8,6 +8,7 @@ mod config;
 mod constraints;
 mod copy_wire;
 mod ddl_stream;
+mod dead_letters;
 mod demo;
 mod expressions;
 mod fencing;

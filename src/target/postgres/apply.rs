@@ -548,6 +548,9 @@ impl PgApplier {
         let mut applied = Applied::default();
         self.begin().await?;
         self.steps(batch, &mut applied).await?;
+        for letter in &batch.set_aside {
+            self.simple(&super::bookkeeping::set_aside_sql(&self.name, letter)).await?;
+        }
         if let (Some(end), true) = (end, applied.missing.is_empty()) {
             self.finish_batch(end).await?;
             crate::faults::point("apply.before_commit");

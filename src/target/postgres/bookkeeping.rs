@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
+use crate::change::DeadLetter;
 use crate::error::{Error, Result};
 use crate::exchange::TablePlan;
 use crate::pgwire::conninfo::ConnInfo;
@@ -500,6 +501,31 @@ pub fn chunks_done_sql(name: &str, epoch: i64, table: &TableName, chunks: &[u32]
         list.join(", "),
         n = literal(name),
     )
+}
+
+/// The statement that sets a change aside, in the transaction of what could be carried.
+pub fn set_aside_sql(name: &str, letter: &DeadLetter) -> String {
+    // JSON has a way to write NUL, which the server's type has not.
+    let json = |text: &str| format!("{}::jsonb", literal(&text.replace("\\u0000", "\\ufffd")));
+    format!(
+        "INSERT INTO switchyard.dead_letter (name, table_schema, table_name, op, position, message, row_key, row_data) \
+         VALUES ({}, {}, {}, {}, {}, {}, {}, {})",
+        literal(name),
+        literal(&letter.table.schema),
+        literal(&letter.table.name),
+        literal(letter.op.label()),
+        literal(&letter.position),
+        literal(&letter.message),
+        letter.key.as_deref().map_or("NULL".to_owned(), json),
+        json(&letter.row)
+    )
+}
+
+/// The rows that were set aside, by source table and key.
+pub async fn dead_letters(client: &Client, name: &str) -> Result<Vec<(TableName, Option<String>)>> {
+    let sql = "SELECT table_schema, table_name, row_key::text FROM switchyard.dead_letter WHERE name = $1";
+    let rows = client.query(sql, &[&name]).await.map_err(|e| wrap("reading what was set aside", &e))?;
+    Ok(rows.iter().map(|r| (TableName::new(r.get::<_, String>(0), r.get::<_, String>(1)), r.get(2))).collect())
 }
 
 /// Notes that a table's keys and indexes are made.

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::bookkeeping;
 use super::merge;
 use super::statements as st;
+use crate::change::DeadLetter;
 use crate::error::{Error, Result};
 use crate::exchange::{CopyBlock, CopyFormat};
 use crate::pgwire::conn::PgConn;
@@ -20,6 +21,7 @@ pub struct PgLoader {
     name: String,
     epoch: i64,
     now: Option<Loading>,
+    letters: Vec<DeadLetter>,
 }
 
 struct Loading {
@@ -49,7 +51,7 @@ impl PgLoader {
         if replica {
             conn.execute("SET session_replication_role = replica").await?;
         }
-        Ok(PgLoader { conn, name: name.to_owned(), epoch, now: None })
+        Ok(PgLoader { conn, name: name.to_owned(), epoch, now: None, letters: Vec::new() })
     }
 }
 
@@ -142,12 +144,20 @@ impl Loader for PgLoader {
         result.map_err(|e| load_error(&now.table.name, e))
     }
 
+    fn set_aside(&mut self, letters: Vec<DeadLetter>) {
+        self.letters = letters;
+    }
+
     async fn commit(&mut self, source: &TableName, chunks: &[u32]) -> Result<u64> {
         let Some(now) = self.now.take() else {
             return Err(Error::fatal("a chunk was committed before it was begun"));
         };
         let name = now.table.name.clone();
         let rows = self.finish(now, source).await?;
+        for letter in std::mem::take(&mut self.letters) {
+            let sql = bookkeeping::set_aside_sql(&self.name, &letter);
+            self.conn.execute(&sql).await.map_err(|e| load_error(&name, e))?;
+        }
         // Refused if a newcomer has raised the epoch; else the newcomer waits for this commit.
         let noted = self
             .conn
@@ -165,6 +175,7 @@ impl Loader for PgLoader {
     }
 
     async fn abort(&mut self) -> Result<()> {
+        self.letters.clear();
         if self.now.take().is_some() {
             let _ = self.conn.copy_in_fail("given up").await;
         }

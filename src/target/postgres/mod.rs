@@ -154,6 +154,9 @@ impl Target for PostgresTarget {
     async fn copies(&self) -> Result<Vec<TableCopy>> {
         bookkeeping::copies(&*self.control().await?, &self.name).await
     }
+    async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>> {
+        bookkeeping::dead_letters(&*self.control().await?, &self.name).await
+    }
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()> {
         bookkeeping::mark_indexed(&*self.control().await?, &self.name, epoch, table).await
     }
