@@ -10,6 +10,7 @@ mod copy_wire;
 mod ddl_stream;
 mod dead_letters;
 mod demo;
+mod example_consolidate;
 mod expressions;
 mod fencing;
 mod http;

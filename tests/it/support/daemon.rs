@@ -63,6 +63,14 @@ impl Config {
         self.extra.push('\n');
         self
     }
+    /// Selection and rules of a file in `config/`, from its line `[tables]` on. Servers are the test's own.
+    pub fn shipped(self, file: &str) -> Config {
+        let path = format!("{}/config/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = text.split_once("\n[tables]\n").unwrap();
+        let config = if head.contains("\ncreate_schema = false\n") { self.schema_exists() } else { self };
+        config.extra(&format!("[tables]\n{rest}"))
+    }
     /// The same without what [`Config::extra`] added.
     pub fn without_extra(mut self) -> Config {
         self.extra.clear();
