@@ -11,6 +11,7 @@ mod ddl_stream;
 mod dead_letters;
 mod demo;
 mod example_consolidate;
+mod example_legacy;
 mod expressions;
 mod fencing;
 mod http;
