@@ -10,6 +10,7 @@ mod copy_wire;
 mod ddl_stream;
 mod dead_letters;
 mod demo;
+mod expressions;
 mod fencing;
 mod http;
 mod identities;

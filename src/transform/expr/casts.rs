@@ -6,7 +6,7 @@ use bumpalo::Bump;
 
 use super::node::{Fun, V, fail, fun, truth};
 use super::numeric::Dec;
-use super::ops::{in_range, int, parse_int, str_in, text, unpadded, utf8};
+use super::ops::{in_range, int, joined, parse_int, str_in, text, unpadded, utf8};
 use super::types::Base::{self, *};
 use super::{EvalError, array, datetime, float, json};
 
@@ -168,6 +168,15 @@ pub(super) fn between(from: &Base, to: &Base) -> Step {
             datetime::between(from, to).map_or(Step::Missing, Step::Do)
         }
         (Array(_), Array(element)) if matches!(**element, Text | Varchar) => Step::Same,
+        // The one output that a cast to text does not keep: an address gets its length.
+        (Other(name), Text | Varchar | Bpchar) if name == "inet" => done(|bump, v| {
+            let t = text(v[0])?;
+            Ok(match (t.contains(&b'/'), t.contains(&b':')) {
+                (true, _) => v[0],
+                (false, true) => joined(bump, &[t, b"/128"]),
+                (false, false) => joined(bump, &[t, b"/32"]),
+            })
+        }),
         (_, Text | Varchar | Bpchar) => {
             let from = from.clone();
             done(move |bump, v| Ok(render(bump, v[0], &from)?.map_or(V::Null, V::Str)))

@@ -10,17 +10,20 @@
 //! | `node.rs` | evaluation |
 //! | `ops.rs`, `functions.rs`, `strings.rs` | operators and functions |
 //! | `numeric.rs`, `float.rs`, `casts.rs` | numbers, and from one type to another |
-//! | `datetime.rs`, `moment.rs`, `zone.rs`, `fields.rs` | dates, times, intervals, zones |
+//! | `datetime.rs`, `moment.rs`, `interval.rs`, `zone.rs`, `fields.rs` | dates, times, intervals, zones |
 //! | `json.rs`, `array.rs` | JSON and array texts |
 //! | `inverse.rs` | how a reverse stream gets the inputs back |
 
 mod array;
 mod casts;
 mod datetime;
+mod fields;
 mod float;
 mod functions;
+mod interval;
 mod inverse;
 mod json;
+mod moment;
 mod node;
 mod numeric;
 mod ops;
@@ -31,6 +34,7 @@ mod strings;
 mod tests;
 mod typed;
 mod types;
+mod zone;
 
 use std::fmt;
 

@@ -192,6 +192,14 @@ impl Dec {
         if self.sign() < 0 { self.negated() } else { self }
     }
 
+    /// -1, 0 or 1.
+    pub fn signum(self) -> Dec {
+        match &self {
+            Dec::NaN => Dec::NaN,
+            other => Dec::int(other.sign().into()),
+        }
+    }
+
     pub fn add(&self, other: &Dec) -> Result<Dec, EvalError> {
         use Dec::*;
         Ok(match (self, other) {

@@ -196,7 +196,7 @@ pub(super) fn sign(minus: bool) -> Vec<Signature> {
     let mut all = Vec::new();
     for base in [Int2, Int4, Int8] {
         let b = base.clone();
-        all.push(Signature::new(&[base.clone()], base, move |_, v| {
+        all.push(Signature::new(std::slice::from_ref(&base), base.clone(), move |_, v| {
             let n = int(v[0])?;
             bounded(if minus { n.checked_neg() } else { Some(n) }, &b)
         }));
@@ -207,7 +207,7 @@ pub(super) fn sign(minus: bool) -> Vec<Signature> {
     }));
     for base in [Float4, Float8] {
         let single = base == Float4;
-        all.push(Signature::new(&[base.clone()], base, move |_, v| {
+        all.push(Signature::new(std::slice::from_ref(&base), base.clone(), move |_, v| {
             let x = float::of(v[0], single)?;
             Ok(V::Float(if minus { -x } else { x }))
         }));
@@ -242,8 +242,7 @@ pub(super) fn named(name: &str) -> Vec<Signature> {
         ],
         "~~" | "!~~" | "~~*" | "!~~*" => {
             let (negated, folded) = (name.starts_with('!'), name.ends_with('*'));
-            let bases: &[Base] = if folded { &[Text, Bpchar] } else { &[Text, Bpchar] };
-            bases
+            [Text, Bpchar]
                 .iter()
                 .map(|base| {
                     Signature::new(&[base.clone(), Text], Bool, move |_, v| {

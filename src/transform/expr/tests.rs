@@ -52,7 +52,7 @@ fn given_mistakes_when_compiled_then_the_error_says_where_and_what_would_be_righ
     assert!(e.message.contains("did you mean \"note\""), "{e}");
     assert!(error("id + ").message.contains("Expected"), "{}", error("id + "));
     assert!(error("id id").message.contains("ends before"));
-    assert!(error("nope(id)").message.contains("no function"));
+    assert!(error("nope(id)").message.contains("there is no function nope"));
     assert!(error("note = id").message.contains("no operator text = integer"));
     assert!(error("'x'::int").message.contains("invalid input syntax"));
 }

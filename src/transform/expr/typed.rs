@@ -84,7 +84,7 @@ impl Typed {
         let bump = Bump::new();
         let value = match self.node.eval(&Scope { row: &Nothing, bump: &bump }, V::Null) {
             Ok(v) => Const::own(v),
-            Err(EvalError::Failed { message }) => return self.error(message),
+            Err(EvalError::Failed { message }) => return self.error(format!("this fails for every row: {message}")),
             Err(EvalError::Unsent { .. }) => return Ok(self),
         };
         let nullable = value == Const::Null;
@@ -93,6 +93,10 @@ impl Typed {
 
     /// A call whose result is of type `base`.
     pub fn call(run: Fun, strict: bool, nulls: bool, args: Vec<Typed>, base: Base, line: u64, column: u64) -> Result {
+        // Nothing comes of NULL, whatever the other arguments are.
+        if strict && args.iter().any(Typed::is_null) {
+            return Ok(Typed::constant(Const::Null, base).at(line, column));
+        }
         let foldable = args.iter().all(|a| a.node.is_const());
         let nullable = nulls || (strict && args.iter().any(|a| a.nullable));
         let nodes: Box<[Node]> = args.into_iter().map(|a| a.node).collect();
@@ -120,7 +124,6 @@ impl Typed {
 
     /// The same value as another type. Fails where PostgreSQL has no such cast in the context, or a constant does not fit.
     pub fn cast(self, to: &Type, context: Context) -> Result {
-        let literal = *self.base() == Base::Unknown;
         if !self.base().can_become(&to.base, context) && !self.carried(to, context) {
             let how = match context {
                 Context::Assignment => " without a cast that is written down",
@@ -131,8 +134,10 @@ impl Typed {
         let (line, column) = (self.line, self.column);
         let from = self.ty.clone();
         let shape = self.inverse.clone();
-        // A literal is read as the type itself reads text, without the length that a cast would cut to.
+        // A literal beside a type that is only carried must be written as the server prints it.
+        let beside = from.base == Base::Unknown && context == Context::Implicit && matches!(to.base, Base::Other(_));
         let converted = match casts::between(&from.base, &to.base) {
+            _ if beside => Typed { ty: to.clone(), ..self },
             casts::Step::Same => Typed { ty: Type { modifier: None, ..to.clone() }, ..self },
             casts::Step::Do(run) => {
                 let nulls = from.base == Base::Jsonb;
@@ -146,7 +151,7 @@ impl Typed {
         let converted = if from.base == to.base && from.modifier == to.modifier {
             Typed { ty: to.clone(), ..converted }
         } else {
-            converted.fitted(to, context, literal)?
+            converted.fitted(to, context)?
         };
         let inverse = if converted.node.is_const() { Shape::Constant } else { shape.through_cast(&from, to) };
         Ok(Typed { inverse, ..converted })
@@ -160,10 +165,9 @@ impl Typed {
     }
 
     /// Applies the length, precision or scale of `to`.
-    fn fitted(self, to: &Type, context: Context, literal: bool) -> Result {
+    fn fitted(self, to: &Type, context: Context) -> Result {
         let Some(modifier) = to.modifier else { return Ok(self) };
         let explicit = context == Context::Explicit;
-        let _ = literal;
         match casts::modifier(&to.base, modifier, explicit) {
             None => Ok(Typed { ty: to.clone(), ..self }),
             Some(run) => {

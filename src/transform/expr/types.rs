@@ -111,9 +111,6 @@ impl Base {
     pub fn is_text(&self) -> bool {
         matches!(self, Base::Text | Base::Varchar | Base::Bpchar)
     }
-    pub fn is_int(&self) -> bool {
-        matches!(self, Base::Int2 | Base::Int4 | Base::Int8)
-    }
 
     /// The base type that a name stands for, modifier cut off.
     fn named(name: &str) -> Base {
@@ -241,11 +238,6 @@ impl Type {
             (name, _) => Base::named(name),
         };
         Type { modifier: stored_modifier(&base, modifier), base, alias: None }
-    }
-
-    pub fn with_modifier(mut self, modifier: Option<(i32, i32)>) -> Type {
-        self.modifier = modifier;
-        self
     }
 }
 
