@@ -102,33 +102,6 @@ pub async fn publish_missing(client: &Client, names: &Names, tables: &[Arc<Table
     if statements.is_empty() { Ok(()) } else { run_locked(client, &doing, &statements).await }
 }
 
-/// Adds and removes tables so that the publication has exactly these. Says what it added and removed.
-///
-/// # Errors
-/// As [`create_publication`].
-pub async fn set_publication_tables(
-    client: &Client,
-    names: &Names,
-    tables: &[Arc<Table>],
-) -> Result<(Vec<TableName>, Vec<TableName>)> {
-    refuse_without_identity(tables)?;
-    let doing = format!("changing the tables of publication {} at the source", names.publication);
-    let have = published(client, names).await?;
-    let want: BTreeSet<TableName> = tables.iter().map(|t| t.name.clone()).collect();
-    let add: Vec<TableName> = want.difference(&have).cloned().collect();
-    let remove: Vec<TableName> = have.difference(&want).cloned().collect();
-    let publication = quoted(&names.publication);
-    let mut statements = Vec::new();
-    for (list, verb) in [(&add, "ADD"), (&remove, "DROP")] {
-        let list: Vec<&TableName> = list.iter().collect();
-        for chunk in list.chunks(TABLES_A_STATEMENT) {
-            statements.push(format!("ALTER PUBLICATION {publication} {verb} TABLE {}", only(chunk)));
-        }
-    }
-    run_locked(client, &doing, &statements).await?;
-    Ok((add, remove))
-}
-
 /// Takes tables out of the publication that the selection leaves out by now.
 ///
 /// # Errors
