@@ -185,9 +185,14 @@ async fn plan_rest(
             let keyed = matches!(table.identity, RowIdentity::Key(_));
             let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
             let ruled = p.rules.concern(&copy.table);
-            if ruled && !can_be_emptied(p, tables, &copy.table) {
+            if skips(p, &copy.table) {
+                // It is loaded in one transaction, so nothing of it is there. What the log says of the time before this
+                // snapshot must not come again: rows of its own would be taken for another's.
+                *copy = fresh(p, session, table).await?;
+                p.target.plan_copy(checkpoint.epoch, copy).await?;
+            } else if ruled && !can_be_emptied(p, tables, &copy.table) {
                 // The rows lie among others. What is there stays, what is left is loaded over it, and the log from the
-                // first snapshot on tells what went away meanwhile. A merge that skips is loaded in one transaction.
+                // first snapshot on tells what went away meanwhile.
                 if !keep {
                     copy.plan = now;
                     copy.done.clear();
@@ -250,6 +255,11 @@ struct Shared {
     left: Mutex<HashMap<TableName, usize>>,
 }
 
+/// Whether any of the table's rows are left out where others are already.
+fn skips(p: &Pipeline, source: &TableName) -> bool {
+    p.rules.of(source).any(|r| r.rule.on_existing == OnExisting::Skip)
+}
+
 /// Whether all that is in the target's tables came from this source table.
 fn can_be_emptied(p: &Pipeline, tables: &[Arc<Table>], source: &TableName) -> bool {
     p.rules.of(source).all(|r| r.rule.on_existing == OnExisting::Error)
@@ -293,10 +303,9 @@ async fn copy_tables(
             continue;
         }
         let untouched = copy.done.is_empty();
-        let skips = p.rules.of(&copy.table).any(|r| r.rule.on_existing == OnExisting::Skip);
         let apart = !p.rules.concern(&copy.table) || can_be_emptied(p, tables, &copy.table);
         let mode = match (&copy.resumed_at, untouched) {
-            _ if skips => LoadMode::Skip,
+            _ if skips(p, &copy.table) => LoadMode::Skip,
             (None, _) if !apart => LoadMode::Append,
             (Some(_), _) => LoadMode::Upsert,
             (None, true) if table.bytes <= whole_table_bytes() || chunks.len() == 1 => LoadMode::WholeTable,

@@ -1,7 +1,7 @@
 //! What the preflight finds about the rules: whether each can be carried out between these two servers, and what a
 //! reverse stream could not carry back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Pipeline;
@@ -42,8 +42,10 @@ pub async fn look(rules: &RuleSet, tables: &[Arc<Table>], target: &dyn Target) -
             );
         }
     }
-    let wanted: Vec<TableName> =
+    // Where tables merge, several name the same one.
+    let wanted: BTreeSet<TableName> =
         sources.iter().filter(|s| rules.concern(s)).flat_map(|s| rules.targets_of(s)).collect();
+    let wanted: Vec<TableName> = wanted.into_iter().collect();
     let there: HashMap<TableName, Arc<Table>> = if wanted.is_empty() {
         HashMap::new()
     } else {

@@ -211,13 +211,15 @@ impl Scope<'_> {
                     }
                 }
                 FieldFrom::Computed(e) => {
-                    let e = e.assign_to(column.kind, &column.type_name).map_err(|e| self.error(&a.by, e))?;
-                    if !column.nullable && e.as_constant() == Some(None) {
+                    let null = e.as_constant() == Some(None);
+                    if null && !column.nullable {
                         return Err(
                             self.error(&a.by, format!("column {:?} of {} cannot be NULL", column.name, target.name))
                         );
                     }
-                    FieldFrom::Computed(Box::new(e))
+                    // NULL is of every type.
+                    let e = if null { Ok(*e) } else { e.assign_to(column.kind, &column.type_name) };
+                    FieldFrom::Computed(Box::new(e.map_err(|e| self.error(&a.by, e))?))
                 }
             };
             columns.push(column.clone());
@@ -261,6 +263,17 @@ impl Scope<'_> {
                 }
                 return Ok(RowIdentity::Key(places));
             }
+        }
+        if self.named.rule.on_existing != OnExisting::Error {
+            return Err(self
+                .error(
+                    "on_existing",
+                    format!(
+                        "nothing tells which row of {} is there already: it has no key, or the rule does not write it",
+                        target.name
+                    ),
+                )
+                .hint(format!("give {} a primary key that the rule writes, or leave on_existing out", target.name)));
         }
         // No key of the target's own is written: what the source's key became finds the row.
         let kept: Option<Vec<usize>> = source_key

@@ -52,8 +52,8 @@ pub struct Explode {
     pub set: BTreeMap<String, String>,
 }
 
-/// What a merge does with a row that is already there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+/// What a merge does with a row that is already there. In the order in which new rows of one moment are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExisting {
     /// Stops.

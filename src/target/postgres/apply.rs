@@ -177,7 +177,7 @@ impl PgApplier {
     ) -> Result<()> {
         let mut deletes: Vec<Call<'_>> = Vec::new();
         let mut updates: Vec<Call<'_>> = Vec::new();
-        let mut inserted: Vec<Call<'_>> = Vec::new();
+        let mut inserted: Vec<(OnExisting, Call<'_>)> = Vec::new();
         let mut copies: Vec<(&TableSet, Vec<&Row>)> = Vec::new();
         let mut searched: Vec<Searched<'_>> = Vec::new();
         for t in tables {
@@ -190,7 +190,10 @@ impl PgApplier {
             let convergent_rows = convergent && notes.is_none() && !t.items;
             let mut strict: Vec<&Row> = Vec::new();
             let mut loose: Vec<&Row> = Vec::new();
-            for (key, must) in t.deletes() {
+            // What came and went within the batch is not there, and the row of that key is another table's.
+            let never_there =
+                notes.is_some() || (t.shared && t.on_existing == OnExisting::Error && !t.items && !convergent);
+            for (key, must) in t.deletes().filter(|(_, must)| *must || !never_there) {
                 if must && !convergent && !merging { strict.push(key) } else { loose.push(key) }
             }
             for (mut rows, must) in [(strict, true), (loose, false)] {
@@ -232,6 +235,7 @@ impl PgApplier {
             if upsert {
                 inserts.append(&mut upserts);
             } else if notes.is_none()
+                && !t.shared
                 && (inserts.len() >= COPY_FROM_ROWS || (table.columns.is_empty() && !inserts.is_empty()))
             {
                 copies.push((t, inserts));
@@ -245,13 +249,16 @@ impl PgApplier {
                 };
                 let statement = self.prepare(&set.sql, &set.types).await?;
                 let rows = rows.to_vec();
-                inserted.push(Call { statement, set, table, rows, expect: Expect::Anything, what: "insert" });
+                let call = Call { statement, set, table, rows, expect: Expect::Anything, what: "insert" };
+                inserted.push((t.on_existing, call));
             }
         }
-        // Tables that merge into one may hand a key over: all deletes come before all inserts.
+        // Tables that merge into one may hand a key over: all deletes come before all inserts. Of those, what must not find
+        // a row comes before what looks for one.
+        inserted.sort_by_key(|(on_existing, _)| *on_existing);
         let mut calls = deletes;
         calls.append(&mut updates);
-        calls.append(&mut inserted);
+        calls.extend(inserted.into_iter().map(|(_, call)| call));
         self.call(calls).await?;
         for (statement, p, table, rows) in searched {
             let found =
@@ -629,7 +636,7 @@ fn by_sent_columns<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<(Vec<usize>, 
 fn apply_error(table: &Table, doing: &str, e: &tokio_postgres::Error) -> Error {
     let wrapped = wrap(format_args!("{}: {doing} rows on the target", table.name), e);
     match wrapped.code() {
-        Some("23505") => wrapped.hint("a row with this key is on the target already: somebody else wrote there, or two source rows are equal under the target's collation"),
+        Some("23505") => wrapped.hint("a row with this key is on the target already: somebody else wrote there, two tables that rules merge have the same key (on_existing says what then), or two source rows are equal under the target's collation"),
         Some("23502" | "23503" | "23514") => wrapped.hint("the target has a constraint that the source has not, or a trigger changed the row: drop or relax it, then start again"),
         Some("42P01" | "42703") => wrapped.hint("the target's table is not as it was: make it as the source has it, then start again"),
         _ => wrapped,

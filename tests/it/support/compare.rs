@@ -96,3 +96,31 @@ pub fn assert_equal(source_url: &str, target_url: &str) {
     let said = compare(source_url, target_url);
     assert!(said.is_empty(), "source and target differ:\n  {}", said.join("\n  "));
 }
+
+/// Panics unless a query on the target gives the rows that a query on the source computes, in any order. Both sides must
+/// name the same columns in the same order; rows are compared in text form.
+#[track_caller]
+pub fn assert_same_rows(source: &mut Sql, on_source: &str, target: &mut Sql, on_target: &str) {
+    let mut sides = [(&mut *source, on_source), (&mut *target, on_target)].map(|(sql, query)| {
+        sql.run("set timezone = 'UTC'; set extra_float_digits = 1; set bytea_output = 'hex'");
+        let mut out: BTreeMap<String, i64> = BTreeMap::new();
+        for row in sql.rows(query) {
+            *out.entry(format!("{row:?}")).or_default() += 1;
+        }
+        out
+    });
+    let (there, expected) = (sides[1].clone(), &mut sides[0]);
+    if *expected == there {
+        return;
+    }
+    let lacking = expected.iter().filter(|(r, n)| there.get(*r) != Some(n)).take(NAMED).map(|(r, _)| short(r));
+    let lacking: Vec<String> = lacking.collect();
+    let extra = there.iter().filter(|(r, n)| expected.get(*r) != Some(n)).take(NAMED).map(|(r, _)| short(r));
+    panic!(
+        "{} different rows are expected, {} are there by {on_target}\n  expected:\n    {}\n  there:\n    {}",
+        expected.len(),
+        there.len(),
+        lacking.join("\n    "),
+        extra.collect::<Vec<_>>().join("\n    ")
+    );
+}

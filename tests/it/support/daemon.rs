@@ -20,6 +20,8 @@ pub struct Config {
     name: String,
     source: String,
     target: String,
+    /// Further keys of the section `[target]`.
+    of_target: String,
     extra: String,
     env: Vec<(String, String)>,
 }
@@ -30,6 +32,7 @@ impl Config {
             name: name.to_owned(),
             source: source.to_owned(),
             target: target.to_owned(),
+            of_target: String::new(),
             extra: String::new(),
             env: Vec::new(),
         }
@@ -49,10 +52,28 @@ impl Config {
         self.name = name.to_owned();
         self
     }
+    /// The target's tables exist already, all of them.
+    pub fn schema_exists(mut self) -> Config {
+        self.of_target.push_str("create_schema = false\n");
+        self
+    }
     /// Further sections, TOML.
     pub fn extra(mut self, toml: &str) -> Config {
         self.extra.push_str(toml);
         self.extra.push('\n');
+        self
+    }
+    /// Selection and rules of a file in `config/`, from its line `[tables]` on. Servers are the test's own.
+    pub fn shipped(self, file: &str) -> Config {
+        let path = format!("{}/config/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = text.split_once("\n[tables]\n").unwrap();
+        let config = if head.contains("\ncreate_schema = false\n") { self.schema_exists() } else { self };
+        config.extra(&format!("[tables]\n{rest}"))
+    }
+    /// The same without what [`Config::extra`] added.
+    pub fn without_extra(mut self) -> Config {
+        self.extra.clear();
         self
     }
     /// An environment variable of the daemon.
@@ -72,8 +93,8 @@ impl Config {
 
     fn write(&self, folder: &Path, port: u16) -> PathBuf {
         let text = format!(
-            "name = \"{}\"\n[source]\nurl = \"{}\"\n[target]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
-            self.name, self.source, self.target, self.extra
+            "name = \"{}\"\n[source]\nurl = \"{}\"\n[target]\nurl = \"{}\"\n{}[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
+            self.name, self.source, self.target, self.of_target, self.extra
         );
         let path = folder.join("switchyard.toml");
         std::fs::write(&path, text).unwrap();

@@ -23,7 +23,7 @@ use switchyard::sandbox::{self, PgServer, PgServerBuilder};
 use tokio_postgres::SimpleQueryMessage;
 
 #[allow(unused_imports, reason = "as above")]
-pub use compare::{assert_equal, compare};
+pub use compare::{assert_equal, assert_same_rows, compare};
 pub use daemon::{Config, Daemon};
 pub use ledger::Ledger;
 
@@ -197,6 +197,24 @@ impl Sql {
     pub fn log_end(&mut self) -> Lsn {
         self.one("select pg_current_wal_insert_lsn()").parse().unwrap()
     }
+}
+
+/// The pairs of queries in a page of `docs/`: what stands in ```sql blocks as `-- source: what` and `-- target: what`, each
+/// followed by one statement. Pairs have the same `what`.
+pub fn documented_pairs(page: &str) -> Vec<(String, String, String)> {
+    let path = format!("{}/docs/{page}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let statement = |side: &str, what: &str| {
+        let at = text.split_once(&format!("-- {side}: {what}\n"))?.1;
+        Some(at.split_once(';')?.0.to_owned())
+    };
+    let names = text.lines().filter_map(|l| l.strip_prefix("-- source: "));
+    names
+        .map(|what| {
+            let of = |side: &str| statement(side, what).unwrap_or_else(|| panic!("{page}: no {side} query for {what}"));
+            (what.to_owned(), of("source"), of("target"))
+        })
+        .collect()
 }
 
 fn head(sql: &str) -> String {
