@@ -84,12 +84,14 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
     if args.rounds % 2 == 1 {
         followed.swap(0, 1);
     }
+    // A block that commits must be sent alone.
+    sql.execute("SET synchronous_commit = off")?;
     let transactions = args.transactions / 4;
     let mut next = ROWS;
     for round in 0..=args.rounds {
         say(&format!("rules, round {round}: making a backlog of {transactions} transactions"));
         sql.execute(&format!(
-            "SET synchronous_commit = off; DO $$ BEGIN FOR k IN 1..{transactions} LOOP \
+            "DO $$ BEGIN FOR k IN 1..{transactions} LOOP \
                UPDATE wide SET a = a + 1, approved = NOT approved WHERE id = 1 + (k * 7919 + {round}) % {ROWS}; \
                INSERT INTO wide SELECT {next} + k, k, 'new', 1.5, now(), true, 'f', current_date, NULL, 0.5, 'j', false, false, 'a', 'b'; COMMIT; \
              END LOOP; END $$"

@@ -22,6 +22,8 @@ use crate::transform::rules::OnExisting;
 
 /// Bytes of a chunk. Small enough that a kill repeats little, large enough that its commit does not matter.
 const CHUNK_BYTES: u64 = 64 << 20;
+/// A snapshot that takes longer than this to open is looked into, as often.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
 /// How often the session that holds the snapshot is asked whether it lives, and how long it may take to answer.
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +47,7 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         (CopyStage::Started, ..) | (_, None, _) | (_, _, None) => {
             let tables = source.tables().await?;
             faults::point("copy.before_begin");
-            let (session, held) = p.metrics.open(Side::Source, source.begin(&tables)).await?;
+            let (session, held) = p.metrics.open(Side::Source, patiently(p, source.begin(&tables))).await?;
             faults::point("copy.log_kept");
             checkpoint.log = Some(session.identity().clone());
             checkpoint.position = Some(session.start().clone());
@@ -64,7 +66,8 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
                 let copies = target.copies().await?;
                 tables.retain(|t| copies.iter().any(|c| c.table == t.name));
             }
-            (p.metrics.open(Side::Source, source.snapshot_again(identity, &tables)).await?, tables)
+            let again = patiently(p, source.snapshot_again(identity, &tables));
+            (p.metrics.open(Side::Source, again).await?, tables)
         }
     };
     let session: Arc<dyn SnapshotSession> = Arc::from(session);
@@ -119,6 +122,29 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
     target.save(checkpoint).await?;
     faults::point("copy.done");
     Ok(script)
+}
+
+/// Opens a snapshot, and says in the status what the source waits for if that takes its time.
+async fn patiently<T>(p: &Pipeline, opening: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::pin!(opening);
+    let mut said = false;
+    loop {
+        tokio::select! {
+            opened = &mut opening => {
+                if said {
+                    p.status.clear_waiting();
+                }
+                return opened;
+            }
+            () = tokio::time::sleep(LOOK_AFTER) => {
+                // A failure to look says nothing about the opening.
+                if let Ok(Ok(Some(why))) = tokio::time::timeout(LOOK_AFTER, p.source.held_up()).await {
+                    p.status.set_waiting("source", &Error::retry(why));
+                    said = true;
+                }
+            }
+        }
+    }
 }
 
 fn session_floor(checkpoint: &Checkpoint, session: &dyn SnapshotSession) -> crate::position::Position {

@@ -80,6 +80,9 @@ pub trait Source: Send + Sync {
     async fn verify_log(&self, identity: &LogIdentity, position: &Position) -> Result<()>;
     /// Opens a later snapshot for a copy whose first one was lost with its session.
     async fn snapshot_again(&self, identity: &LogIdentity, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>>;
+    /// What [`Source::begin`] or [`Source::snapshot_again`] waits for at this moment, in words for the status; `None` if for
+    /// nothing but the server's own work. Asked beside them.
+    async fn held_up(&self) -> Result<Option<String>>;
     /// Streams everything committed after `from` into `out` until the connection fails (an error), or `out` is closed (Ok).
     /// Confirms to the source what `confirmed` says, never anything later, and answers keepalives while `out` is full.
     async fn tail(

@@ -43,10 +43,6 @@ impl EventSender {
     pub async fn closed(&self) {
         self.tx.closed().await;
     }
-    /// Whether nobody listens any more.
-    pub fn is_closed(&self) -> bool {
-        self.tx.is_closed()
-    }
 }
 
 /// The apply's end.
@@ -60,10 +56,6 @@ impl EventReceiver {
     /// the returned [`Received`] is dropped, so hold it as long as the events' bytes are held.
     pub async fn recv(&mut self) -> Option<Received> {
         self.rx.recv().await.map(Received::new)
-    }
-    /// The next events if some wait already.
-    pub fn try_recv(&mut self) -> Option<Received> {
-        self.rx.try_recv().ok().map(Received::new)
     }
 }
 

@@ -196,3 +196,23 @@ fn given_a_filter_when_rows_move_in_and_out_then_they_are_inserted_and_deleted()
     assert_eq!(op("y", "x"), Some(Op::Insert));
     assert_eq!(op("y", "z"), None);
 }
+
+#[test]
+fn given_a_hashed_key_when_it_is_of_the_column_itself_then_it_finds_the_row() {
+    let rule = |key: &str| {
+        format!(
+            "from = \"public.a\"\nto = \"b\"\nrename = {{ name = \"label\", kind = \"state\" }}\ndrop = [\"flag\", \"id\"]\nset = {{ both = \"{key}\" }}"
+        )
+    };
+    // A target without a key of its own.
+    let keyless = || {
+        Arc::new(Table { identity: RowIdentity::None, columns: target().columns[1..].to_vec(), ..(*target()).clone() })
+    };
+    let compile = |key: &str| {
+        let rules = RuleSet::new(&[toml::from_str(&rule(key)).unwrap()]).unwrap();
+        Compiled::with_rules(&rules, &source(true), &[], &|_| Some(keyless()))
+    };
+    let found = compile("uuid5('6ba7b810-9dad-11d1-80b4-00c04fd430c8', id)::text").unwrap();
+    assert_eq!(found.outputs[0].target.identity, RowIdentity::Key(vec![3]));
+    assert!(compile("md5((id / 2)::text)").is_err(), "two ids in one");
+}

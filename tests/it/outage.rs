@@ -150,6 +150,39 @@ fn given_a_target_that_becomes_read_only_when_it_is_writable_again_then_it_goes_
 }
 
 #[test]
+fn given_old_transactions_when_the_copy_begins_then_they_are_named_and_waited_for() {
+    let pair = Pair::start();
+    let (db, other) = (pair.database("old"), pair.database("elsewhere"));
+    db.on_source().run(TABLES);
+    let (mut here, mut there) = (db.on_source(), other.on_source());
+    there.run("create table x (v text); begin; insert into x values ('secret')");
+    here.run("begin; insert into t values (-1, 0, 'secret'); prepare transaction 'left over'");
+    let pid = there.one("select pg_backend_pid()");
+    let mut daemon = Daemon::spawn(&db.config());
+    let s = daemon.wait_status("the old transactions are named", Duration::from_secs(30), |s| {
+        s.pointer("/waiting_for/reason").and_then(|r| r.as_str()).is_some_and(|r| r.contains("prepared transaction"))
+    });
+    assert_eq!((&s["waiting_for"]["side"], &s["phase"]), (&"source".into(), &"copying".into()));
+    let reason = s["waiting_for"]["reason"].as_str().unwrap();
+    assert!(reason.contains(&format!("session {pid} of database {} (open for ", other.name)), "{reason}");
+    assert!(
+        reason.contains(&format!("prepared transaction 'left over' of database {} (open for ", db.name)),
+        "{reason}"
+    );
+    assert!(!s.to_string().contains("secret") && !daemon.log().contains("secret"), "{s:#}");
+    here.run("commit prepared 'left over'");
+    daemon.wait_status("only the other one is named", Duration::from_secs(30), |s| {
+        s.pointer("/waiting_for/reason").and_then(|r| r.as_str()).is_some_and(|r| !r.contains("prepared"))
+    });
+    there.run("commit");
+    daemon.wait_level(&db.source);
+    assert!(daemon.says("/waiting_for").is_null());
+    assert_equal(&db.source, &db.target);
+    assert!(daemon.log().contains("waits for transactions"));
+    assert_eq!(daemon.sigterm(), 0);
+}
+
+#[test]
 fn given_a_target_out_of_disk_when_space_is_freed_then_it_goes_on() {
     // SAFETY: geteuid has no preconditions.
     if unsafe { libc::geteuid() } != 0 {

@@ -211,6 +211,10 @@ impl Source for PostgresSource {
         self.opened(&client, exporter, snapshot, place, tables, described).await
     }
 
+    async fn held_up(&self) -> Result<Option<String>> {
+        slot::held_up(&*self.control().await?, &self.names).await
+    }
+
     async fn tail(
         &self,
         _identity: &LogIdentity,

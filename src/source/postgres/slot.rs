@@ -102,33 +102,6 @@ pub async fn publish_missing(client: &Client, names: &Names, tables: &[Arc<Table
     if statements.is_empty() { Ok(()) } else { run_locked(client, &doing, &statements).await }
 }
 
-/// Adds and removes tables so that the publication has exactly these. Says what it added and removed.
-///
-/// # Errors
-/// As [`create_publication`].
-pub async fn set_publication_tables(
-    client: &Client,
-    names: &Names,
-    tables: &[Arc<Table>],
-) -> Result<(Vec<TableName>, Vec<TableName>)> {
-    refuse_without_identity(tables)?;
-    let doing = format!("changing the tables of publication {} at the source", names.publication);
-    let have = published(client, names).await?;
-    let want: BTreeSet<TableName> = tables.iter().map(|t| t.name.clone()).collect();
-    let add: Vec<TableName> = want.difference(&have).cloned().collect();
-    let remove: Vec<TableName> = have.difference(&want).cloned().collect();
-    let publication = quoted(&names.publication);
-    let mut statements = Vec::new();
-    for (list, verb) in [(&add, "ADD"), (&remove, "DROP")] {
-        let list: Vec<&TableName> = list.iter().collect();
-        for chunk in list.chunks(TABLES_A_STATEMENT) {
-            statements.push(format!("ALTER PUBLICATION {publication} {verb} TABLE {}", only(chunk)));
-        }
-    }
-    run_locked(client, &doing, &statements).await?;
-    Ok((add, remove))
-}
-
 /// Takes tables out of the publication that the selection leaves out by now.
 ///
 /// # Errors
@@ -421,6 +394,37 @@ pub async fn end_user(client: &Client, name: &str) -> Result<()> {
     let doing = format!("ending the session that still uses replication slot {name} at the source");
     client.execute(SQL, &[&name]).await.map_err(|e| wrap(&doing, &e))?;
     drop_slot(client, name, Duration::from_secs(10)).await.map(drop)
+}
+
+/// What the creation of one of the migration's slots waits for: it is done once every transaction has ended that had a
+/// number when it began (SnapBuildFindSnapshot, snapbuild.c), those of other databases and prepared ones, too. Names the
+/// oldest; says nothing of what they run. `None` while no slot is being made.
+pub async fn held_up(client: &Client, names: &Names) -> Result<Option<String>> {
+    // A slot that is not ready has confirmed nothing. Ages only a member of the role, or of pg_read_all_stats, may see.
+    const SQL: &str = "SELECT o.what FROM pg_catalog.pg_replication_slots s CROSS JOIN LATERAL (
+             SELECT pg_catalog.format('session %s of database %s', a.pid, a.datname)
+                    || coalesce(pg_catalog.format(' (open for %s s)', pg_catalog.round(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::numeric)), '') AS what,
+                    a.backend_xid AS xid
+               FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid NOT IN (s.active_pid, pg_catalog.pg_backend_pid())
+             UNION ALL
+             SELECT pg_catalog.format('prepared transaction %L of database %s (open for %s s)', p.gid, p.database,
+                      pg_catalog.round(extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::numeric)), p.transaction
+               FROM pg_catalog.pg_prepared_xacts p) o
+         WHERE s.slot_name = ANY ($1::text[]) AND s.active_pid IS NOT NULL AND s.confirmed_flush_lsn IS NULL
+         ORDER BY pg_catalog.age(o.xid) DESC LIMIT 6";
+    let slots = [names.slot.clone(), names.copy_slot()];
+    let doing = "looking at the source's open transactions";
+    let rows = client.query(SQL, &[&slots.as_slice()]).await.map_err(|e| wrap(doing, &e))?;
+    let mut open: Vec<String> = rows.iter().map(|r| get(r, 0)).collect::<Result<_>>()?;
+    if open.is_empty() {
+        return Ok(None);
+    }
+    let more = if open.len() > 5 { " and others" } else { "" };
+    open.truncate(5);
+    Ok(Some(format!(
+        "the source's replication slot waits for transactions that were open before it: {}{more}; it goes on by itself when they have ended",
+        open.join(", ")
+    )))
 }
 
 /// Removes everything of this migration from the source: slot, publication, and, with the last migration of the

@@ -177,10 +177,11 @@ fn by_name(name: &str, args: Vec<Typed>, line: u64, column: u64) -> Result {
     let one_way = matches!(name, "md5" | "sha256");
     let message = match Typed::resolved(candidates, args, false)? {
         Ok((s, args)) => {
+            let apart = args.iter().all(|a| a.inverse.is_column());
             let typed = Typed::call(s.run, s.strict, s.nulls, args, s.result, line, column)?;
             let hash = if name == "md5" { "md5" } else { "sha256" };
             return Ok(if one_way && !typed.node.is_const() {
-                Typed { inverse: Shape::OneWay(hash), ..typed }
+                Typed { inverse: Shape::OneWay(hash, apart), ..typed }
             } else {
                 typed
             });
@@ -281,8 +282,9 @@ fn uuid5(mut args: Vec<Typed>, line: u64, column: u64) -> Result {
         let out = bump.alloc_slice_copy(&[0u8; uuid::fmt::Hyphenated::LENGTH]);
         Ok(V::Str(id.hyphenated().encode_lower(out).as_bytes()))
     });
+    let apart = value.inverse.is_column();
     let typed = Typed::call(run, true, false, vec![value], Uuid, line, column)?;
-    Ok(if typed.node.is_const() { typed } else { Typed { inverse: Shape::OneWay("uuid5"), ..typed } })
+    Ok(if typed.node.is_const() { typed } else { Typed { inverse: Shape::OneWay("uuid5", apart), ..typed } })
 }
 
 fn built_object(args: Vec<Typed>, line: u64, column: u64) -> Result {

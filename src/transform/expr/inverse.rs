@@ -16,8 +16,8 @@ pub(super) enum Shape {
     Casts(usize, Vec<Type>),
     /// A cast that loses something: which.
     Narrowed(Type, Type),
-    /// A hash of values: its name.
-    OneWay(&'static str),
+    /// A hash of values: its name, and whether it is of one column as it is.
+    OneWay(&'static str, bool),
     /// A list of values and what becomes of each.
     Map(Box<Map>),
 }
@@ -40,11 +40,17 @@ enum Other {
 }
 
 impl Shape {
+    /// Whether it is a column, as it is or through casts that lose nothing.
+    pub fn is_column(&self) -> bool {
+        matches!(self, Shape::Column(_) | Shape::Casts(..))
+    }
+
     /// After a cast.
     pub fn through_cast(self, from: &Type, to: &Type) -> Shape {
         let mut path = match self {
             Shape::Column(i) => (i, vec![from.clone()]),
             Shape::Casts(i, path) => (i, path),
+            Shape::OneWay(name, apart) => return Shape::OneWay(name, apart && lossless(from, to)),
             other => return other,
         };
         if !lossless(from, to) {
@@ -125,7 +131,7 @@ pub(super) fn of(expr: &Expr) -> Inverse {
             Inverse::Lossy(format!("the cast from {from} to {to} does not keep every value apart"))
         }
         Shape::Constant => Inverse::None("it is a constant".into()),
-        Shape::OneWay(name) => Inverse::None(format!("{name} is one-way")),
+        Shape::OneWay(name, _) => Inverse::None(format!("{name} is one-way")),
         Shape::Map(map) => of_map(expr, map),
         Shape::Opaque => Inverse::None(match expr.inputs.len() {
             0 | 1 => "it is computed, and no rule is known that turns it round".into(),
@@ -181,7 +187,7 @@ impl Expr {
     /// input alone, so that a key made by it finds the same row as the key that it was made of.
     pub fn keeps_apart(&self) -> bool {
         match &self.inverse {
-            Shape::OneWay(_) => self.inputs.len() == 1,
+            Shape::OneWay(_, apart) => *apart,
             Shape::Column(_) | Shape::Casts(..) => true,
             _ => matches!(self.inverse(), Inverse::Exact { .. }),
         }
