@@ -249,6 +249,7 @@ impl Expr {
             ty: self.ty,
             nullable: self.nullable,
             inverse: self.inverse,
+            late: false,
             line: 1,
             column: 1,
         };
