@@ -17,7 +17,7 @@ use super::resolve::{Signature, Unresolved};
 use super::typed::{Result, Typed, unify};
 use super::types::Base::{self, *};
 use super::types::Context;
-use super::{array, datetime, fields, float, json, strings, zone};
+use super::{array, datetime, fields, float, json, jsonb, strings, zone};
 
 /// Every name that [`call`] knows, for people.
 const NAMES: &[&str] = &[
@@ -405,10 +405,10 @@ fn named(name: &str) -> Vec<Signature> {
         "to_timestamp" => {
             vec![Signature::new(&[Float8], TimestampTz, |_, v| datetime::from_unix(float::of(v[0], false)?))]
         }
-        "jsonb_array_length" => vec![Signature::new(&[Jsonb], Int4, json::length)],
-        "json_array_length" => vec![Signature::new(&[Json], Int4, json::length)],
-        "jsonb_typeof" => vec![Signature::new(&[Jsonb], Text, json::type_of)],
-        "json_typeof" => vec![Signature::new(&[Json], Text, json::type_of)],
+        "jsonb_array_length" => vec![Signature::new(&[Jsonb], Int4, jsonb::length)],
+        "json_array_length" => vec![Signature::new(&[Json], Int4, jsonb::length)],
+        "jsonb_typeof" => vec![Signature::new(&[Jsonb], Text, jsonb::type_of)],
+        "json_typeof" => vec![Signature::new(&[Json], Text, jsonb::type_of)],
         "md5" => vec![
             Signature::new(&[Text], Text, |bump, v| Ok(digits_of(bump, &md5::Md5::digest(text(v[0])?)))),
             Signature::new(&[Bytes], Text, |bump, v| Ok(digits_of(bump, &md5::Md5::digest(bytes_of(v[0])?)))),

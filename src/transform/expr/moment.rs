@@ -414,7 +414,7 @@ impl DateParts {
             return Ok(true);
         }
         if word.starts_with(|c: char| c.is_ascii_digit())
-            || word.contains('-') && month_named(&word[..3.min(word.len())]).is_some()
+            || word.contains('-') && word.get(..3).and_then(month_named).is_some()
         {
             let separator = if word.contains('/') { '/' } else { '-' };
             let fields: Vec<&str> = word.split(separator).collect();

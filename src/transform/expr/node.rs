@@ -243,6 +243,13 @@ impl Node {
         found
     }
 
+    /// Whether it reads the row.
+    pub fn reads(&self) -> bool {
+        let mut found = false;
+        self.walk(&mut |n| found |= matches!(n, Node::Column(_)));
+        found
+    }
+
     pub fn is_const(&self) -> bool {
         matches!(self, Node::Const(_))
     }

@@ -124,10 +124,18 @@ impl Typer<'_> {
             Ast::IsDistinctFrom(a, b) => distinct(sub(a)?, sub(b)?, true, line, column),
             Ast::IsNotDistinctFrom(a, b) => distinct(sub(a)?, sub(b)?, false, line, column),
             Ast::InList { expr, list, negated } => {
-                let tests = list
-                    .iter()
-                    .map(|item| binary(if *negated { "<>" } else { "=" }, sub(expr)?, sub(item)?, line, column));
-                let tests = tests.collect::<Result<Vec<_>>>()?;
+                let op = if *negated { "<>" } else { "=" };
+                let mut tests = Vec::new();
+                for item in list {
+                    let item = sub(item)?;
+                    let fixed = !item.node.reads();
+                    tests.push((fixed, binary(op, sub(expr)?, item, line, column)?));
+                }
+                // The server looks at the values that no row changes first, if there are several.
+                if tests.iter().filter(|t| t.0).count() > 1 {
+                    tests.sort_by_key(|t| !t.0);
+                }
+                let tests = tests.into_iter().map(|t| t.1).collect();
                 Ok(if *negated { all(tests, line, column) } else { any(tests, line, column) })
             }
             Ast::Between { expr, negated, low, high } => {
@@ -462,17 +470,13 @@ fn concatenation(left: Typed, right: Typed, line: u64, column: u64) -> Result {
             return Err(ExprError { message, line, column });
         }
     };
-    let through_text = alike.is_none() && [&kinds.0, &kinds.1].iter().any(|b| !b.is_text() && **b != Base::Unknown);
     let target = alike.unwrap_or(Base::Text);
     let args = vec![
         left.cast(&target.clone().into(), Context::Explicit)?,
         right.cast(&target.clone().into(), Context::Explicit)?,
     ];
     match Typed::resolved(ops::named("||"), args, true)? {
-        Ok((s, args)) => {
-            let typed = Typed::call(s.run, true, false, args, s.result, line, column)?;
-            Ok(Typed { late: (typed.late || through_text) && !typed.is_null(), ..typed })
-        }
+        Ok((s, args)) => Typed::call(s.run, true, false, args, s.result, line, column),
         Err(_) => Err(ExprError { message: "there is no such operator ||".into(), line, column }),
     }
 }
