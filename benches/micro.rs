@@ -14,8 +14,8 @@ use switchyard::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use switchyard::source::postgres::{copytext, pgoutput};
 use switchyard::target::postgres::statements;
 use switchyard::transform::Compiled;
-use switchyard::transform::expr::Scratch;
-use switchyard::value::{Row, RowBuilder};
+use switchyard::transform::expr::{Expr, Input, Scratch};
+use switchyard::value::{Datum, Row, RowBuilder};
 
 const ROUNDS: usize = 9;
 const ITEMS: usize = 200_000;
@@ -159,7 +159,7 @@ fn arrays(table: &Table, batch: &Batch) -> usize {
 fn escaped(i: usize) -> Row {
     let mut b = RowBuilder::with_capacity(4, 64);
     for text in [i.to_string().as_str(), "1", "tab\tand\\backslash\n", "plain"] {
-        b.push(switchyard::value::Datum::Text(text.as_bytes()));
+        b.push(Datum::Text(text.as_bytes()));
     }
     b.finish()
 }
@@ -172,6 +172,53 @@ fn encode(rows: &[Row]) -> Vec<u8> {
     out
 }
 
+/// A row of ten columns, and the rule's columns over it: all ten under other names, then a case, a text and a key.
+fn rule() -> (Row, Vec<Expr>) {
+    let columns: Vec<(String, Kind, &str, &str)> = [
+        (Kind::Int4, "integer", "4711"),
+        (Kind::Bool, "boolean", "f"),
+        (Kind::Bool, "boolean", "t"),
+        (Kind::Text, "text", "a name of some length"),
+        (Kind::Numeric, "numeric(10,2)", "1234.50"),
+        (Kind::TimestampTz, "timestamp with time zone", "2024-05-06 07:08:09.123+00"),
+        (Kind::Text, "text", "note"),
+        (Kind::Int8, "bigint", "987654321"),
+        (Kind::Uuid, "uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+        (Kind::Jsonb, "jsonb", "{\"a\": 1}"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(i, (kind, type_name, value))| (format!("c{i}"), kind, type_name, value))
+    .collect();
+    let inputs: Vec<Input> = columns
+        .iter()
+        .map(|(name, kind, type_name, _)| Input {
+            name: name.clone(),
+            kind: *kind,
+            type_name: (*type_name).into(),
+            nullable: true,
+        })
+        .collect();
+    let mut texts: Vec<&str> = columns.iter().map(|c| c.0.as_str()).collect();
+    texts.extend([
+        "case when c1 then 'approved' when c2 then 'rejected' else 'suggested' end",
+        "coalesce(c6, 'none') || '-' || c0",
+        "uuid5('6ba7b810-9dad-11d1-80b4-00c04fd430c8', c0)",
+    ]);
+    let exprs = texts.iter().map(|t| Expr::compile(t, &inputs).expect("the rules above compile")).collect();
+    (Row::from_texts(columns.iter().map(|c| Some(c.3))), exprs)
+}
+
+fn apply(row: &Row, exprs: &[Expr], scratch: &mut Scratch) -> usize {
+    let mut bytes = 0;
+    for expr in exprs {
+        if let Datum::Text(t) = expr.eval(row, scratch).expect("the rules above do not fail") {
+            bytes += black_box(t).len();
+        }
+    }
+    bytes
+}
+
 fn main() {
     println!("| step | median | slowest–fastest | |\n|---|---|---|---|");
     measure("decode: account update, 4 columns", "messages", ITEMS, || frames(account_update), decode_all);
@@ -180,7 +227,16 @@ fn main() {
     let table = accounts();
     let compiled = Compiled::new(&table, &table).expect("a table fits itself");
     let updates = |keys| move || changes(Op::Update, keys);
-    measure("transform: no rule", "changes", ITEMS, updates(ITEMS), |c: Vec<Change>| compact(&compiled, c));
+    let (row, exprs) = rule();
+    let evaluate = |exprs: &[Expr]| {
+        let mut scratch = Scratch::default();
+        (0..ITEMS).map(|_| apply(black_box(&row), exprs, &mut scratch)).sum::<usize>()
+    };
+    measure("expressions: ten columns, case, text, uuid5", "rows", ITEMS, || (), |()| evaluate(&exprs));
+    measure("expressions: ten columns alone", "rows", ITEMS, || (), |()| evaluate(&exprs[..10]));
+    measure("expressions: case", "rows", ITEMS, || (), |()| evaluate(&exprs[10..11]));
+    measure("expressions: coalesce and ||", "rows", ITEMS, || (), |()| evaluate(&exprs[11..12]));
+    measure("expressions: uuid5", "rows", ITEMS, || (), |()| evaluate(&exprs[12..]));
     measure("batch: updates, every key once", "changes", ITEMS, updates(ITEMS), |c| compact(&compiled, c));
     measure("batch: updates, 1 000 keys", "changes", ITEMS, updates(1000), |c| compact(&compiled, c));
     measure("batch: inserts", "changes", ITEMS, || changes(Op::Insert, ITEMS), |c| compact(&compiled, c));

@@ -33,9 +33,9 @@ pub(super) fn parse<'a>(bump: &'a Bump, text: &'a [u8]) -> Result<Array<'a>, Eva
         let Some(at) = rest.iter().position(|b| *b == b'=') else { return fail(BAD) };
         let head = std::str::from_utf8(&rest[..at]).or_else(|_| fail(BAD))?;
         for part in head.trim().trim_start_matches('[').trim_end_matches(']').split("][") {
-            let ends = part.split_once(':').map(|(a, b)| (a.parse::<i64>(), b.parse::<i64>()));
+            let ends = part.split_once(':').map(|(a, b)| (a.parse::<i32>(), b.parse::<i32>()));
             let Some((Ok(low), Ok(high))) = ends else { return fail(BAD) };
-            bounds.push((low, high - low + 1));
+            bounds.push((i64::from(low), i64::from(high) - i64::from(low) + 1));
         }
         rest = rest[at + 1..].trim_ascii_start();
     }

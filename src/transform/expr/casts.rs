@@ -8,7 +8,7 @@ use super::node::{Fun, V, fail, fun, truth};
 use super::numeric::Dec;
 use super::ops::{in_range, int, joined, parse_int, str_in, text, unpadded, utf8};
 use super::types::Base::{self, *};
-use super::{EvalError, array, datetime, float, json};
+use super::{EvalError, array, datetime, float, json, jsonb};
 
 /// What a cast does.
 pub(super) enum Step {
@@ -152,11 +152,11 @@ pub(super) fn between(from: &Base, to: &Base) -> Step {
         (Int4, Bool) => done(|_, v| Ok(V::Bool(int(v[0])? != 0))),
         (Json, Jsonb) => done(|bump, v| json::normalize(bump, text(v[0])?)),
         (Jsonb, Json) => Step::Same,
-        (Jsonb, Bool) => done(|_, v| json::scalar(text(v[0])?, "boolean")),
-        (Jsonb, Numeric) => done(|_, v| json::scalar(text(v[0])?, "numeric")),
+        (Jsonb, Bool) => done(|_, v| jsonb::scalar(text(v[0])?, "boolean")),
+        (Jsonb, Numeric) => done(|_, v| jsonb::scalar(text(v[0])?, "numeric")),
         (Jsonb, Int2 | Int4 | Int8 | Float4 | Float8) => {
             let to = to.clone();
-            done(move |bump, v| match json::scalar(text(v[0])?, "numeric")? {
+            done(move |bump, v| match jsonb::scalar(text(v[0])?, "numeric")? {
                 V::Null => Ok(V::Null),
                 n => match between(&Numeric, &to) {
                     Step::Do(f) => f(bump, &[n]),

@@ -49,7 +49,7 @@ pub(super) fn print(x: f64, single: bool) -> String {
     if x.is_infinite() {
         return if x < 0.0 { "-Infinity" } else { "Infinity" }.into();
     }
-    let shortest = if single { format!("{:e}", x as f32) } else { format!("{x:e}") };
+    let shortest = shortest(x, single);
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
@@ -73,6 +73,40 @@ pub(super) fn print(x: f64, single: bool) -> String {
         }
     }
     out
+}
+
+/// The shortest digits that read back, as `d.ddde±x`: of several the nearest, of two as near the even one. A number
+/// halfway to the neighbour does not count as reading back, though with an even mantissa it does (`d2s.c`).
+fn shortest(x: f64, single: bool) -> String {
+    let found = if single { format!("{:e}", x as f32) } else { format!("{x:e}") };
+    let mut places = found.split('e').next().map_or(0, |m| m.bytes().filter(u8::is_ascii_digit).count()).max(1) - 1;
+    let mut nearest = format!("{x:.places$e}");
+    while halfway(x, &nearest, single) {
+        places += 1;
+        nearest = format!("{x:.places$e}");
+    }
+    let back = if single { nearest.parse::<f32>().map(f64::from) } else { nearest.parse::<f64>() };
+    if back == Ok(x) { nearest } else { found }
+}
+
+/// Whether the digits lie exactly between the number and its neighbour. Only integers of up to 127 bits can: below, a
+/// point between needs more digits than are ever printed.
+fn halfway(x: f64, digits: &str, single: bool) -> bool {
+    let size = x.abs();
+    if !(1e7..1.7e38).contains(&size) || size.fract() != 0.0 {
+        return false;
+    }
+    let (mantissa, exponent) = digits.trim_start_matches('-').split_once('e').unwrap_or((digits, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let zeros = exponent.parse::<u32>().unwrap_or(0).checked_sub(fraction.len() as u32);
+    let number = format!("{whole}{fraction}").parse::<u128>().ok();
+    let Some(number) = number.zip(zeros).and_then(|(n, z)| n.checked_mul(10_u128.checked_pow(z)?)) else {
+        return false;
+    };
+    let exact = size as u128;
+    let bits = 128 - exact.leading_zeros();
+    let mantissa_bits = if single { 24 } else { 53 };
+    bits > mantissa_bits && number.abs_diff(exact) * 2 == 1 << (bits - mantissa_bits)
 }
 
 /// Equal NaNs, above everything.
@@ -166,6 +200,8 @@ mod tests {
             assert_eq!(print(x, false), text);
         }
         assert_eq!(print(1e6, true), "1e+06");
+        assert_eq!(print(1_146_833.25, true), "1.1468332e+06");
+        assert_eq!(print(1e22, false), "1e+22");
         assert_eq!(print(0.1f32.into(), true), "0.1");
     }
 }

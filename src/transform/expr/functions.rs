@@ -17,7 +17,7 @@ use super::resolve::{Signature, Unresolved};
 use super::typed::{Result, Typed, unify};
 use super::types::Base::{self, *};
 use super::types::Context;
-use super::{array, datetime, fields, float, json, strings, zone};
+use super::{array, datetime, fields, float, json, jsonb, strings, zone};
 
 /// Every name that [`call`] knows, for people.
 const NAMES: &[&str] = &[
@@ -110,7 +110,7 @@ pub(super) fn call(name: &str, mut args: Vec<Typed>, line: u64, column: u64) -> 
         ("concat", 1..) => {
             let bases: Vec<Base> = args.iter().map(|a| a.base().clone()).collect();
             let run = fun(move |bump, v| pasted(bump, v, &bases, b""));
-            Typed::call(run, false, false, args, Text, line, column)
+            Typed::call(run, false, false, args, Text, line, column).map(late)
         }
         ("concat_ws", 2..) => {
             let separator = args.remove(0).implicit(&Text)?;
@@ -121,7 +121,7 @@ pub(super) fn call(name: &str, mut args: Vec<Typed>, line: u64, column: u64) -> 
                 V::Null => Ok(V::Null),
                 by => pasted(bump, &v[1..], &bases, text(by)?),
             });
-            Typed::call(run, false, nullable, args, Text, line, column)
+            Typed::call(run, false, nullable, args, Text, line, column).map(late)
         }
         ("uuid5", 2) => uuid5(args, line, column),
         ("jsonb_build_array", _) => {
@@ -130,7 +130,7 @@ pub(super) fn call(name: &str, mut args: Vec<Typed>, line: u64, column: u64) -> 
                 let items = v.iter().zip(&bases).map(|(v, b)| json::Value::of(render(bump, *v, b)?, b));
                 Ok(json::Value::Array(items.collect::<std::result::Result<_, _>>()?).value(bump))
             });
-            Typed::call(run, false, false, args, Jsonb, line, column)
+            Typed::call(run, false, false, args, Jsonb, line, column).map(late)
         }
         ("jsonb_build_object", n) if n % 2 == 0 => built_object(args, line, column),
         ("jsonb_build_object", _) => error("jsonb_build_object needs a value for each key".into()),
@@ -148,7 +148,7 @@ pub(super) fn call(name: &str, mut args: Vec<Typed>, line: u64, column: u64) -> 
                 let value = json::Value::of(render(bump, v[0], &base)?, &base)?;
                 Ok(if compact { value.compact(bump) } else { value.value(bump) })
             });
-            Typed::call(run, true, false, vec![arg], if compact { Json } else { Jsonb }, line, column)
+            Typed::call(run, true, false, vec![arg], if compact { Json } else { Jsonb }, line, column).map(late)
         }
         ("array_length", 2) => on_array(args, line, column, true, |bump, v| {
             let array = array::parse(bump, text(v[0])?)?;
@@ -167,6 +167,11 @@ pub(super) fn call(name: &str, mut args: Vec<Typed>, line: u64, column: u64) -> 
         }
         _ => by_name(name, args, line, column),
     }
+}
+
+/// Of any type, and so by the session's settings.
+fn late(typed: Typed) -> Typed {
+    Typed { late: !typed.is_null(), ..typed }
 }
 
 fn by_name(name: &str, args: Vec<Typed>, line: u64, column: u64) -> Result {
@@ -239,6 +244,10 @@ fn nullif(args: Vec<Typed>, line: u64, column: u64) -> Result {
     match Typed::resolved(candidates, args, true)? {
         Ok((s, args)) => {
             let ty = if left.base == s.args[0] { left } else { s.args[0].clone().into() };
+            if args.iter().any(Typed::is_null) && !args.iter().any(|a| a.node.fails()) {
+                let mut args = args;
+                return Ok(Typed { ty, inverse: Shape::Opaque, ..args.swap_remove(0) }.at(line, column));
+            }
             let equal = s.run;
             let run = fun(move |bump, v| match (v[0], v[1]) {
                 (V::Null, _) | (_, V::Null) => Ok(v[0]),
@@ -307,7 +316,7 @@ fn built_object(args: Vec<Typed>, line: u64, column: u64) -> Result {
         }
         Ok(json::object(members).value(bump))
     });
-    Typed::call(run, false, false, args, Jsonb, line, column)
+    Typed::call(run, false, false, args, Jsonb, line, column).map(late)
 }
 
 fn on_array<F>(mut args: Vec<Typed>, line: u64, column: u64, nulls: bool, f: F) -> Result
@@ -398,10 +407,10 @@ fn named(name: &str) -> Vec<Signature> {
         "to_timestamp" => {
             vec![Signature::new(&[Float8], TimestampTz, |_, v| datetime::from_unix(float::of(v[0], false)?))]
         }
-        "jsonb_array_length" => vec![Signature::new(&[Jsonb], Int4, json::length)],
-        "json_array_length" => vec![Signature::new(&[Json], Int4, json::length)],
-        "jsonb_typeof" => vec![Signature::new(&[Jsonb], Text, json::type_of)],
-        "json_typeof" => vec![Signature::new(&[Json], Text, json::type_of)],
+        "jsonb_array_length" => vec![Signature::new(&[Jsonb], Int4, jsonb::length)],
+        "json_array_length" => vec![Signature::new(&[Json], Int4, jsonb::length)],
+        "jsonb_typeof" => vec![Signature::new(&[Jsonb], Text, jsonb::type_of)],
+        "json_typeof" => vec![Signature::new(&[Json], Text, jsonb::type_of)],
         "md5" => vec![
             Signature::new(&[Text], Text, |bump, v| Ok(digits_of(bump, &md5::Md5::digest(text(v[0])?)))),
             Signature::new(&[Bytes], Text, |bump, v| Ok(digits_of(bump, &md5::Md5::digest(bytes_of(v[0])?)))),

@@ -43,7 +43,8 @@ impl Span {
 
     pub fn plus(self, other: Span) -> Result<Span, EvalError> {
         let micros = self.micros.checked_add(other.micros).map_or_else(|| fail(RANGE), Ok)?;
-        Span { months: self.months + other.months, days: self.days + other.days, micros }.checked()
+        Span { months: self.months.saturating_add(other.months), days: self.days.saturating_add(other.days), micros }
+            .checked()
     }
 
     pub fn value<'a>(&self, bump: &'a Bump) -> V<'a> {
@@ -140,7 +141,9 @@ fn read_clock(word: &str) -> Result<i64, EvalError> {
         return fail(RANGE);
     }
     let seconds = h.checked_mul(3600).and_then(|x| x.checked_add(m * 60 + s));
-    let micros = seconds.and_then(|s| s.checked_mul(1_000_000)).map_or_else(|| fail(RANGE), Ok)? + read_fraction(f)?;
+    let fraction = read_fraction(f)?;
+    let micros =
+        seconds.and_then(|s| s.checked_mul(1_000_000)?.checked_add(fraction)).map_or_else(|| fail(RANGE), Ok)?;
     Ok(if negative { -micros } else { micros })
 }
 
@@ -158,7 +161,7 @@ fn amount(number: &str, unit: &str) -> Result<Span, EvalError> {
     let f: f64 = if fraction.is_empty() { 0.0 } else { format!("0.{fraction}").parse().or_else(|_| fail(BAD))? };
     let clock = |micros: i64| {
         let whole = n.checked_mul(micros).map_or_else(|| fail(RANGE), Ok)?;
-        Ok(Span { micros: whole + (f * micros as f64).round_ties_even() as i64, ..Span::default() })
+        Ok(Span { micros: whole.saturating_add((f * micros as f64).round_ties_even() as i64), ..Span::default() })
     };
     // What is left of a day or a month becomes smaller units.
     let of_days = |days: f64| {
@@ -167,7 +170,7 @@ fn amount(number: &str, unit: &str) -> Result<Span, EvalError> {
     };
     let months = |each: i64| {
         let whole = n.checked_mul(each).map_or_else(|| fail(RANGE), Ok)?;
-        Ok(Span { months: whole + (f * each as f64).round_ties_even() as i64, ..Span::default() })
+        Ok(Span { months: whole.saturating_add((f * each as f64).round_ties_even() as i64), ..Span::default() })
     };
     let span = match unit {
         "us" | "usec" | "usecs" | "microsecond" | "microseconds" => clock(1),

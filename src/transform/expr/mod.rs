@@ -11,7 +11,7 @@
 //! | `ops.rs`, `functions.rs`, `strings.rs` | operators and functions |
 //! | `numeric.rs`, `float.rs`, `casts.rs` | numbers, and from one type to another |
 //! | `datetime.rs`, `moment.rs`, `interval.rs`, `zone.rs`, `fields.rs` | dates, times, intervals, zones |
-//! | `json.rs`, `array.rs` | JSON and array texts |
+//! | `json.rs`, `jsonb.rs`, `array.rs` | JSON and array texts |
 //! | `inverse.rs` | how a reverse stream gets the inputs back |
 
 mod array;
@@ -23,6 +23,7 @@ mod functions;
 mod interval;
 mod inverse;
 mod json;
+mod jsonb;
 mod moment;
 mod node;
 mod numeric;
@@ -249,6 +250,7 @@ impl Expr {
             ty: self.ty,
             nullable: self.nullable,
             inverse: self.inverse,
+            late: false,
             line: 1,
             column: 1,
         };

@@ -239,7 +239,9 @@ fn read(text: &[u8]) -> Result<Said, EvalError> {
     let mut parts = DateParts::default();
     let mut half = None;
     let mut bc = false;
-    for word in lower.split([' ', ',', '\t', '\n']).filter(|w| !w.is_empty()) {
+    // Other punctuation only parts the words.
+    let parting = |c: char| c.is_ascii_whitespace() || (c.is_ascii_punctuation() && !"+-:/._".contains(c));
+    for word in lower.split(parting).filter(|w| !w.is_empty()) {
         // `2024-01-02t03:04:05`
         let (date, time) = match word.find('t') {
             Some(at)
@@ -361,7 +363,10 @@ struct DateParts {
     year: Option<(i64, usize)>,
     month: Option<i64>,
     day: Option<i64>,
+    /// All three came in one word.
     whole: bool,
+    /// The month came as a name.
+    named: bool,
 }
 
 fn month_named(word: &str) -> Option<i64> {
@@ -395,14 +400,21 @@ impl DateParts {
             return Ok(true);
         }
         if let Some(month) = month_named(word) {
-            if self.month.is_some() {
+            if self.named || self.whole {
                 return fail(BAD);
             }
-            self.month = Some(month);
+            // The number that seemed to be the month was the day.
+            if let Some(day) = self.month.take() {
+                if self.day.is_some() {
+                    return fail(BAD);
+                }
+                self.day = Some(day);
+            }
+            (self.month, self.named) = (Some(month), true);
             return Ok(true);
         }
         if word.starts_with(|c: char| c.is_ascii_digit())
-            || word.contains('-') && month_named(&word[..3.min(word.len())]).is_some()
+            || word.contains('-') && word.get(..3).and_then(month_named).is_some()
         {
             let separator = if word.contains('/') { '/' } else { '-' };
             let fields: Vec<&str> = word.split(separator).collect();
@@ -421,12 +433,17 @@ impl DateParts {
         match word.len() {
             8 if !self.whole && self.month.is_none() => self.ymd((n / 10_000, 4), n / 100 % 100, n % 100),
             6 if !self.whole && self.month.is_none() => self.ymd((n / 10_000, 2), n / 100 % 100, n % 100),
-            1 | 2 if self.day.is_none() && !self.whole => {
-                self.day = Some(n);
-                Ok(())
-            }
-            len if self.year.is_none() && !self.whole => {
-                self.year = Some((n, len));
+            len if len <= 7 && !self.whole => {
+                let year = Some((n, len));
+                match (self.year, self.month, self.day) {
+                    (None, None, None) if len >= 3 => self.year = year,
+                    (None, None, None) => self.month = Some(n),
+                    (None, Some(_), None) if self.named && len >= 3 => self.year = year,
+                    (_, Some(_), None) => self.day = Some(n),
+                    (Some(_), None, _) => self.month = Some(n),
+                    (None, _, Some(_)) => self.year = year,
+                    _ => return fail(BAD),
+                }
                 Ok(())
             }
             _ => fail(BAD),

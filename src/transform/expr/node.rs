@@ -71,6 +71,8 @@ impl Const {
 pub(super) enum Node {
     Column(usize),
     Const(Const),
+    /// A constant part that has no value. It matters only where it is reached.
+    Fails(Arc<Failing>),
     /// The operand of the `case x when …` around this node.
     Operand,
     /// NULL if an argument is.
@@ -90,6 +92,15 @@ pub(super) enum Node {
         test: Box<Node>,
         all: bool,
     },
+}
+
+/// Why a constant part has no value, and where it stands.
+pub(super) struct Failing {
+    pub message: String,
+    pub line: u64,
+    pub column: u64,
+    /// Whether the server would say so only when it gets there, as with texts of dates.
+    pub late: bool,
 }
 
 /// What every node of one evaluation shares.
@@ -114,6 +125,7 @@ impl Node {
                 Datum::Text(t) => Ok(V::Str(t)),
             },
             Node::Const(c) => Ok(c.value()),
+            Node::Fails(why) => fail(why.message.clone()),
             Node::Operand => Ok(operand),
             Node::Strict(f, args) => call(f, args, s, operand, true),
             Node::Call(f, args) => call(f, args, s, operand, false),
@@ -166,9 +178,20 @@ impl Node {
                 otherwise.eval(s, operand)
             }
             Node::Any { array, test, all } => {
-                let V::Str(text) = array.eval(s, operand)? else { return Ok(V::Null) };
+                let found = array.eval(s, operand)?;
+                let elements = match found {
+                    V::Str(text) => super::array::elements(s.bump, text)?,
+                    _ => bumpalo::collections::Vec::new_in(s.bump),
+                };
+                if elements.is_empty() {
+                    // The other side may fail nevertheless.
+                    test.eval(s, V::Null)?;
+                }
+                if matches!(found, V::Null) {
+                    return Ok(V::Null);
+                }
                 let mut null = false;
-                for element in super::array::elements(s.bump, text)? {
+                for element in elements {
                     let element = element.map_or(V::Null, V::Str);
                     match truth(test.eval(s, element)?)? {
                         None => null = true,
@@ -185,7 +208,7 @@ impl Node {
     pub fn walk(&self, visit: &mut dyn FnMut(&Node)) {
         visit(self);
         match self {
-            Node::Column(_) | Node::Const(_) | Node::Operand => {}
+            Node::Column(_) | Node::Const(_) | Node::Fails(_) | Node::Operand => {}
             Node::Strict(_, parts)
             | Node::Call(_, parts)
             | Node::And(parts)
@@ -211,6 +234,20 @@ impl Node {
                 test.walk(visit);
             }
         }
+    }
+
+    /// Whether a part of it fails whatever the row is.
+    pub fn fails(&self) -> bool {
+        let mut found = false;
+        self.walk(&mut |n| found |= matches!(n, Node::Fails(why) if !why.late));
+        found
+    }
+
+    /// Whether it reads the row.
+    pub fn reads(&self) -> bool {
+        let mut found = false;
+        self.walk(&mut |n| found |= matches!(n, Node::Column(_)));
+        found
     }
 
     pub fn is_const(&self) -> bool {

@@ -10,7 +10,7 @@ use super::node::{R, V, fail, truth};
 use super::numeric::Dec;
 use super::resolve::Signature;
 use super::types::Base::{self, *};
-use super::{EvalError, json, strings};
+use super::{EvalError, jsonb, strings};
 
 /// An integer's value.
 pub(super) fn int(v: V<'_>) -> Result<i64, EvalError> {
@@ -63,7 +63,7 @@ pub(super) fn compare(a: V<'_>, b: V<'_>, left: &Base, right: &Base) -> Result<O
         Date | Timestamp | TimestampTz => datetime::micros(a, left)?.cmp(&datetime::micros(b, right)?),
         Time => datetime::time(a)?.cmp(&datetime::time(b)?),
         Interval => Span::of(a)?.order().cmp(&Span::of(b)?.order()),
-        Jsonb => json::compare_equal(text(a)?, text(b)?)?,
+        Jsonb => jsonb::compare_equal(text(a)?, text(b)?)?,
         // Hexadecimal digits sort as the bytes they stand for; text sorts by bytes, as under collation "C".
         _ => text(a)?.cmp(text(b)?),
     })
@@ -238,7 +238,7 @@ pub(super) fn named(name: &str) -> Vec<Signature> {
                 let right = text(v[1])?;
                 Ok(joined(bump, &[text(v[0])?, right.strip_prefix(b"\\x").unwrap_or(right)]))
             }),
-            Signature::new(&[Jsonb, Jsonb], Jsonb, |bump, v| json::concat(bump, text(v[0])?, text(v[1])?)),
+            Signature::new(&[Jsonb, Jsonb], Jsonb, |bump, v| jsonb::concat(bump, text(v[0])?, text(v[1])?)),
         ],
         "~~" | "!~~" | "~~*" | "!~~*" => {
             let (negated, folded) = (name.starts_with('!'), name.ends_with('*'));
@@ -252,8 +252,8 @@ pub(super) fn named(name: &str) -> Vec<Signature> {
                 .collect()
         }
         "^@" => vec![Signature::new(&[Text, Text], Bool, |_, v| Ok(V::Bool(text(v[0])?.starts_with(text(v[1])?))))],
-        "->" | "->>" => json::arrows(name == "->>"),
-        "#>" | "#>>" => json::paths(name == "#>>"),
+        "->" | "->>" => jsonb::arrows(name == "->>"),
+        "#>" | "#>>" => jsonb::paths(name == "#>>"),
         _ => Vec::new(),
     }
 }

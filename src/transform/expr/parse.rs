@@ -36,6 +36,16 @@ pub(super) fn compile(sql: &str, inputs: &[Input]) -> Result {
         });
     }
     let typed = Typer { inputs }.expr(&ast, 0)?;
+    let mut failing = None;
+    typed.node.walk(&mut |n| {
+        if let Node::Fails(why) = n {
+            failing.get_or_insert_with(|| why.clone());
+        }
+    });
+    if let Some(why) = failing.filter(|w| !w.late) {
+        let message = format!("this fails for every row: {}", why.message);
+        return Err(ExprError { message, line: why.line, column: why.column });
+    }
     // A literal that nothing decided is text.
     if *typed.base() == Base::Unknown { typed.implicit(&Base::Text) } else { Ok(typed) }
 }
@@ -114,10 +124,18 @@ impl Typer<'_> {
             Ast::IsDistinctFrom(a, b) => distinct(sub(a)?, sub(b)?, true, line, column),
             Ast::IsNotDistinctFrom(a, b) => distinct(sub(a)?, sub(b)?, false, line, column),
             Ast::InList { expr, list, negated } => {
-                let tests = list
-                    .iter()
-                    .map(|item| binary(if *negated { "<>" } else { "=" }, sub(expr)?, sub(item)?, line, column));
-                let tests = tests.collect::<Result<Vec<_>>>()?;
+                let op = if *negated { "<>" } else { "=" };
+                let mut tests = Vec::new();
+                for item in list {
+                    let item = sub(item)?;
+                    let fixed = !item.node.reads();
+                    tests.push((fixed, binary(op, sub(expr)?, item, line, column)?));
+                }
+                // The server looks at the values that no row changes first, if there are several.
+                if tests.iter().filter(|t| t.0).count() > 1 {
+                    tests.sort_by_key(|t| !t.0);
+                }
+                let tests = tests.into_iter().map(|t| t.1).collect();
                 Ok(if *negated { all(tests, line, column) } else { any(tests, line, column) })
             }
             Ast::Between { expr, negated, low, high } => {
@@ -289,22 +307,37 @@ impl Typer<'_> {
                     let (line, column) = (condition.line, condition.column);
                     keys.push(condition.clone());
                     // The operand is evaluated once and stands for itself in each comparison.
-                    let of = Typed { node: Node::Operand, inverse: Shape::Opaque, ..of.clone() };
+                    let of = match of.node.is_const() {
+                        true => of.clone(),
+                        false => Typed { node: Node::Operand, inverse: Shape::Opaque, ..of.clone() },
+                    };
                     binary("=", of, condition, line, column)?.node
                 }
             });
             results.push(self.expr(&arm.result, depth)?);
         }
         let (ty, mut results) = unify(results, "case")?;
+        let late = results.iter().any(|r| r.late);
         let inverse = operand.as_ref().map_or(Shape::Opaque, |of| Shape::map(of, &keys, &results));
         let nullable = results.iter().any(|r| r.nullable);
         let otherwise = results.remove(0).node;
         let arms: Box<[(Node, Node)]> = conditions.into_iter().zip(results.into_iter().map(|r| r.node)).collect();
         let node = match operand {
             None => decided(arms, otherwise),
-            Some(of) => Node::CaseOf(Box::new(of.node), arms, Box::new(otherwise)),
+            // Its comparisons hold the constant itself.
+            Some(of) if of.node.is_const() => decided(arms, otherwise),
+            Some(of) => {
+                // A comparison with NULL never holds, and without any other the operand is not looked at.
+                let never = |c: &Node| matches!(c, Node::Const(Const::Null | Const::Bool(false)));
+                let arms: Box<[(Node, Node)]> = arms.into_iter().filter(|a| !never(&a.0)).collect();
+                match arms.is_empty() {
+                    true => otherwise,
+                    false => Node::CaseOf(Box::new(of.node), arms, Box::new(otherwise)),
+                }
+            }
         };
-        Ok(Typed { node, ty, nullable, inverse, line, column })
+        let late = late && node != Node::null();
+        Ok(Typed { node, ty, nullable, inverse, late, line, column })
     }
 
     fn function(&self, f: &Function, line: u64, column: u64, depth: usize) -> Result {

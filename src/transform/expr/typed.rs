@@ -1,9 +1,11 @@
 //! Typed expressions while they are built: casting, calling, and computing what is constant.
 
+use std::sync::Arc;
+
 use bumpalo::Bump;
 
 use super::inverse::Shape;
-use super::node::{Const, Fun, Node, Scope, V};
+use super::node::{Const, Failing, Fun, Node, Scope, V};
 use super::resolve::{self, Signature, Unresolved};
 use super::types::{Base, Context, Type};
 use super::{EvalError, ExprError, Input, casts};
@@ -16,6 +18,9 @@ pub(super) struct Typed {
     pub ty: Type,
     pub nullable: bool,
     pub inverse: Shape,
+    /// Whether the server computes it only for a row though it is constant, because of its session's settings. What
+    /// fails in it then fails late, and a NULL of it spares nothing.
+    pub late: bool,
     pub line: u64,
     pub column: u64,
 }
@@ -33,7 +38,7 @@ impl super::Fields for Nothing {
 
 impl Typed {
     pub fn new(node: Node, base: Base, nullable: bool) -> Typed {
-        Typed { node, ty: base.into(), nullable, inverse: Shape::Opaque, line: 1, column: 1 }
+        Typed { node, ty: base.into(), nullable, inverse: Shape::Opaque, late: false, line: 1, column: 1 }
     }
 
     pub fn constant(value: Const, base: Base) -> Typed {
@@ -47,6 +52,7 @@ impl Typed {
             ty: Type::of_column(input.kind, &input.type_name),
             nullable: input.nullable,
             inverse: Shape::Column(index),
+            late: false,
             line: 1,
             column: 1,
         }
@@ -84,7 +90,11 @@ impl Typed {
         let bump = Bump::new();
         let value = match self.node.eval(&Scope { row: &Nothing, bump: &bump }, V::Null) {
             Ok(v) => Const::own(v),
-            Err(EvalError::Failed { message }) => return self.error(format!("this fails for every row: {message}")),
+            Err(EvalError::Failed { message }) => {
+                let late = self.late;
+                let failing = Failing { message, line: self.line, column: self.column, late };
+                return Ok(Typed { node: Node::Fails(Arc::new(failing)), ..self });
+            }
             Err(EvalError::Unsent { .. }) => return Ok(self),
         };
         let nullable = value == Const::Null;
@@ -93,15 +103,16 @@ impl Typed {
 
     /// A call whose result is of type `base`.
     pub fn call(run: Fun, strict: bool, nulls: bool, args: Vec<Typed>, base: Base, line: u64, column: u64) -> Result {
+        let late = args.iter().any(|a| a.late) || by_settings(&args, &base);
         // Nothing comes of NULL, whatever the other arguments are.
-        if strict && args.iter().any(Typed::is_null) {
+        if strict && args.iter().any(|a| a.is_null() && !a.late) && !args.iter().any(|a| a.node.fails()) {
             return Ok(Typed::constant(Const::Null, base).at(line, column));
         }
         let foldable = args.iter().all(|a| a.node.is_const());
         let nullable = nulls || (strict && args.iter().any(|a| a.nullable));
         let nodes: Box<[Node]> = args.into_iter().map(|a| a.node).collect();
         let node = if strict { Node::Strict(run, nodes) } else { Node::Call(run, nodes) };
-        Typed::new(node, base, nullable).at(line, column).folded(foldable)
+        Typed { late, ..Typed::new(node, base, nullable).at(line, column) }.folded(foldable)
     }
 
     /// One of several operators or functions of one name, by PostgreSQL's rules.
@@ -142,6 +153,9 @@ impl Typed {
             casts::Step::Do(run) => {
                 let nulls = from.base == Base::Jsonb;
                 let typed = Typed::call(run, true, nulls, vec![self], to.base.clone(), line, column)?;
+                if let (Base::Unknown, Node::Fails(why)) = (&from.base, &typed.node) {
+                    return typed.error(why.message.clone());
+                }
                 Typed { ty: Type { modifier: None, ..to.clone() }, ..typed }
             }
             casts::Step::Missing => {
@@ -204,6 +218,15 @@ impl PartialEq for Node {
             _ => false,
         }
     }
+}
+
+/// Whether the server's session has a say in what a call gives: its time zone, or how it writes dates.
+fn by_settings(args: &[Typed], result: &Base) -> bool {
+    let dated = |b: &Base| matches!(b, Base::Date | Base::Time | Base::Timestamp);
+    let zoned = |b: &Base| *b == Base::TimestampTz;
+    let alone = args.len() == 1;
+    let cast = alone && ((dated(args[0].base()) && result.is_text()) || (args[0].base().is_text() && dated(result)));
+    cast || zoned(result) || args.iter().any(|a| zoned(a.base()))
 }
 
 /// Brings branches to one type, and says which type with its modifier if they all have the same.

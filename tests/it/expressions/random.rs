@@ -291,7 +291,6 @@ fn expression(chance: &mut Chance, ty: Ty, depth: usize) -> String {
             "repeat(?t, 2)",
             "u::text",
             "y::text",
-            "a::text",
         ],
         Ty::Date => &["(?d + ?i)", "(?d - 3)", "?s::date", "?z::date", "?t::date", "(?s + interval '1 month')::date"],
         Ty::Ts => &[
