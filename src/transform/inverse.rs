@@ -111,7 +111,13 @@ impl Compiled {
                     self.source.name, o.target.name
                 ));
             }
-            if o.on_existing != OnExisting::Error || !o.alone {
+            if o.on_existing == OnExisting::Skip {
+                out.push(format!(
+                    "{} → {}: rows that were there already are not this table's; a reverse stream does not bring them here",
+                    self.source.name, o.target.name
+                ));
+            }
+            if !o.alone {
                 out.push(format!(
                     "{} → {}: several tables merge; a reverse stream gives a new row of the target to the first of them that could have made it",
                     self.source.name, o.target.name

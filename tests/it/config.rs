@@ -82,7 +82,21 @@ fn given_bad_files_when_parsed_then_line_key_and_remedy_are_named() {
         ("[api]\ntokens = { operator = \"x\" }", &["f.toml:7: api.tokens.operator", "8 or more"]),
         ("[api]\ntokens = { operator = \"${UNSET}\" }", &["f.toml:7: api.tokens.operator", "UNSET is not set"]),
         ("[api]\ntls_cert = \"a\"", &["f.toml:7: api.tls_cert: not supported by this version"]),
-        ("[[rule]]\nfrom = \"public.a\"", &["f.toml:6: rule[0]: not supported by this version"]),
+        ("[[rule]]\nfrom = \"public.*\"", &["f.toml:7: rule[0].from", "without wildcards"]),
+        (
+            "[[rule]]\nfrom = \"public.a\"\nwere = \"id > 1\"",
+            &["f.toml:8: rule[0].were: unknown key", "did you mean \"where\"?"],
+        ),
+        ("[[rule]]\nfrom = \"public.a\"\non_existing = \"keep\"", &["f.toml:8: rule[0].on_existing", "\"skip\""]),
+        ("[[rule]]\nfrom = \"public.a\"\nrename = { b = \"d\", c = \"d\" }", &["f.toml:8: rule[0].rename", "\"d\""]),
+        (
+            "[[rule]]\nfrom = \"public.a\"\nto = \"b\"\n[[rule.explode]]\npath = \"c\"\nto = \"b\"\nset = { d = \"item\" }",
+            &["f.toml:11: rule[0].explode[0].to", "the rule's own table"],
+        ),
+        (
+            "[[rule]]\nfrom = \"public.a\"\n[[rule]]\nfrom = \"public.a\"\nto = \"a\"",
+            &["f.toml:10: rule[1].to: rule 1 reads and writes the same tables"],
+        ),
         ("[[router.listen]]\naddress = \"127.0.0.1:1\"\nprotocol = \"postgres\"", &["router.listen[0]: not supported"]),
         ("[[cutover.hook]]\nphase = \"done\"", &["cutover.hook[0]", "one of run and url"]),
         ("[[verify.assert]]\nside = \"both\"\nsql = \"x\"\nexpect = \"\"", &["f.toml:7: verify.assert[0].side"]),
@@ -144,7 +158,7 @@ fn given_an_open_address_when_it_has_a_token_then_it_is_accepted() {
 #[test]
 fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     let read = |name: &str| std::fs::read_to_string(format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    for name in ["example.toml", "postgres-to-postgres.toml"] {
+    for name in ["example.toml", "postgres-to-postgres.toml", "consolidate.toml", "legacy.toml"] {
         parse(&read(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     // Keys that are off begin with # and no space: switched on they must parse, too.

@@ -64,7 +64,7 @@ fn same(source: &mut Sql, target: &mut Sql) {
 /// What the page tells people to count.
 fn audited(source: &mut Sql, target: &mut Sql) {
     let pairs = documented_pairs("example-consolidate.md");
-    assert!(pairs.len() >= 4, "{pairs:?}");
+    assert!(pairs.len() == 4, "{pairs:?}");
     for (what, on_source, on_target) in pairs {
         assert_eq!(source.rows(&on_source), target.rows(&on_target), "{what}");
     }
@@ -88,6 +88,10 @@ fn given_a_schema_in_use_when_consolidated_then_its_rows_stay_and_the_others_com
     let (db, mut source, mut target, config) = prepared("consolidate");
     let check = Daemon::command(&config, &["check"]);
     assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stdout));
+    let row = r#"{"id": "6f1c0000-0000-0000-0000-000000000001", "source_field": "host", "mapping_type": "ai", "is_rejected": true, "is_mock": false}"#;
+    let shown = Daemon::command(&config, &["transform", "--table", "v3_field_mappings", "--row", row]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("match_type      inferred") && shown.contains("status          rejected"), "{shown}");
     let mut daemon = Daemon::spawn(&config);
     daemon.wait_level(&db.source);
     same(&mut source, &mut target);
