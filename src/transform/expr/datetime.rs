@@ -40,6 +40,19 @@ pub(super) fn micros(v: V<'_>, base: &Base) -> Result<i64, EvalError> {
     }
 }
 
+/// Microseconds for comparison, also of dates that no timestamp reaches.
+pub(super) fn order(v: V<'_>, base: &Base) -> Result<i128, EvalError> {
+    let (n, unit) = match base {
+        Date => (date(v)?, DAY),
+        base => (micros(v, base)?, 1),
+    };
+    Ok(match n {
+        BEFORE_ALL => i128::MIN,
+        moment::AFTER_ALL => i128::MAX,
+        n => i128::from(n) * i128::from(unit),
+    })
+}
+
 pub(super) fn print_date(bump: &Bump, days: i64) -> &[u8] {
     bump.alloc_slice_copy(Text::of_date(days).as_bytes())
 }

@@ -91,7 +91,7 @@ pub(super) fn call(name: &str, mut args: Vec<Typed>, line: u64, column: u64) -> 
         ("coalesce", 1..) => {
             let (ty, mut args) = unify(args, name)?;
             // What is surely there ends the list.
-            if let Some(at) = args.iter().position(|a| a.node.is_const() && !a.is_null()) {
+            if let Some(at) = args.iter().position(|a| a.node.is_const() && !a.is_null() && !a.late) {
                 args.truncate(at + 1);
             }
             args.retain(|a| !a.is_null());

@@ -166,7 +166,7 @@ fn of_map(expr: &Expr, map: &Map) -> Inverse {
         }
     }
     match &map.other {
-        Other::Null => {}
+        Other::Null => return Inverse::Lossy("every value that is not listed becomes NULL".into()),
         Other::Constant(result) => return Inverse::Lossy(format!("every value that is not listed becomes {result}")),
         Other::Itself => {
             let stays = pairs.iter().find(|p| !pairs.iter().any(|q| q.0 == p.1));

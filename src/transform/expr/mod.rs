@@ -5,7 +5,7 @@
 //!
 //! | file | responsibility |
 //! |---|---|
-//! | `parse.rs`, `typed.rs` | from SQL text to typed nodes |
+//! | `parse.rs`, `combine.rs`, `typed.rs` | from SQL text to typed nodes |
 //! | `types.rs`, `resolve.rs` | types, casts that happen by themselves, choosing among operators |
 //! | `node.rs` | evaluation |
 //! | `ops.rs`, `functions.rs`, `strings.rs` | operators and functions |
@@ -16,6 +16,7 @@
 
 mod array;
 mod casts;
+mod combine;
 mod datetime;
 mod fields;
 mod float;
@@ -44,7 +45,7 @@ use bumpalo::Bump;
 use crate::schema::Kind;
 use crate::value::{Datum, Row};
 use node::{Const, Node, Scope, V};
-use types::{Context, Type};
+use types::{Base, Context, Type};
 
 /// A column that expressions may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,7 +196,11 @@ impl Expr {
             _ => None,
         };
         Expr {
-            type_name: typed.ty.to_string(),
+            // A literal that nothing decided is text, until it is assigned to a column.
+            type_name: match typed.ty.base {
+                Base::Unknown => Base::Text.to_string(),
+                _ => typed.ty.to_string(),
+            },
             nullable: typed.nullable,
             inverse: typed.inverse,
             node: typed.node,

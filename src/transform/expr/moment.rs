@@ -224,7 +224,9 @@ pub(super) fn read_time(text: &[u8]) -> Result<i64, EvalError> {
 
 fn read(text: &[u8]) -> Result<Said, EvalError> {
     let Ok(text) = std::str::from_utf8(text) else { return fail(BAD) };
-    let lower = text.trim().to_ascii_lowercase();
+    // Punctuation that means nothing here only parts the words.
+    let parting = |c: char| c.is_ascii_whitespace() || (c.is_ascii_punctuation() && !"+-:/._".contains(c));
+    let lower = text.trim_matches(parting).to_ascii_lowercase();
     let special = match lower.as_str() {
         "infinity" | "+infinity" => Some(AFTER_ALL),
         "-infinity" => Some(BEFORE_ALL),
@@ -239,8 +241,6 @@ fn read(text: &[u8]) -> Result<Said, EvalError> {
     let mut parts = DateParts::default();
     let mut half = None;
     let mut bc = false;
-    // Other punctuation only parts the words.
-    let parting = |c: char| c.is_ascii_whitespace() || (c.is_ascii_punctuation() && !"+-:/._".contains(c));
     for word in lower.split(parting).filter(|w| !w.is_empty()) {
         // `2024-01-02t03:04:05`
         let (date, time) = match word.find('t') {

@@ -60,7 +60,7 @@ pub(super) fn compare(a: V<'_>, b: V<'_>, left: &Base, right: &Base) -> Result<O
             _ => Dec::of(a)?.compare(&Dec::of(b)?),
         },
         Bpchar => unpadded(text(a)?).cmp(unpadded(text(b)?)),
-        Date | Timestamp | TimestampTz => datetime::micros(a, left)?.cmp(&datetime::micros(b, right)?),
+        Date | Timestamp | TimestampTz => datetime::order(a, left)?.cmp(&datetime::order(b, right)?),
         Time => datetime::time(a)?.cmp(&datetime::time(b)?),
         Interval => Span::of(a)?.order().cmp(&Span::of(b)?.order()),
         Jsonb => jsonb::compare_equal(text(a)?, text(b)?)?,

@@ -8,9 +8,9 @@ use sqlparser::dialect::dialect_from_str;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
+use super::combine::{all, any, array_literal, binary, distinct, is_truth, quantified};
 use super::inverse::Shape;
-use super::node::{Const, Node, V, fun};
-use super::resolve::{Signature, Unresolved};
+use super::node::{Const, Node, V, fun, truth};
 use super::typed::{Result, Typed, unify};
 use super::types::{Base, Context, Type};
 use super::{ExprError, Input, functions, ops};
@@ -46,8 +46,7 @@ pub(super) fn compile(sql: &str, inputs: &[Input]) -> Result {
         let message = format!("this fails for every row: {}", why.message);
         return Err(ExprError { message, line: why.line, column: why.column });
     }
-    // A literal that nothing decided is text.
-    if *typed.base() == Base::Unknown { typed.implicit(&Base::Text) } else { Ok(typed) }
+    Ok(typed)
 }
 
 /// The parser says the place at the end of its message.
@@ -74,21 +73,85 @@ fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
+/// Where an expression begins, about. Not the parser's own answer, which goes through the whole tree.
+fn start(mut e: &Ast) -> (u64, u64) {
+    loop {
+        e = match e {
+            Ast::BinaryOp { left, .. } | Ast::AnyOp { left, .. } | Ast::AllOp { left, .. } => left,
+            Ast::Nested(x)
+            | Ast::IsNull(x)
+            | Ast::IsNotNull(x)
+            | Ast::IsTrue(x)
+            | Ast::IsNotTrue(x)
+            | Ast::IsFalse(x)
+            | Ast::IsNotFalse(x)
+            | Ast::IsUnknown(x)
+            | Ast::IsNotUnknown(x)
+            | Ast::IsDistinctFrom(x, _)
+            | Ast::IsNotDistinctFrom(x, _) => x,
+            Ast::UnaryOp { expr, .. }
+            | Ast::Cast { expr, .. }
+            | Ast::InList { expr, .. }
+            | Ast::Between { expr, .. }
+            | Ast::Like { expr, .. }
+            | Ast::ILike { expr, .. }
+            | Ast::Extract { expr, .. }
+            | Ast::Ceil { expr, .. }
+            | Ast::Floor { expr, .. }
+            | Ast::Position { expr, .. }
+            | Ast::Substring { expr, .. }
+            | Ast::Trim { expr, .. } => expr,
+            Ast::AtTimeZone { timestamp, .. } => timestamp,
+            Ast::Interval(i) => &i.value,
+            leaf => {
+                let place = match leaf {
+                    Ast::Identifier(_) | Ast::CompoundIdentifier(_) | Ast::Value(_) => leaf.span().start,
+                    Ast::Function(f) => f.name.span().start,
+                    Ast::Case { case_token, .. } => case_token.0.span.start,
+                    Ast::TypedString(t) => t.value.span.start,
+                    _ => return (1, 1),
+                };
+                return (place.line.max(1), place.column.max(1));
+            }
+        };
+    }
+}
+
 impl Typer<'_> {
     fn expr(&self, e: &Ast, depth: usize) -> Result {
-        let start = e.span().start;
-        let (line, column) = (start.line.max(1), start.column.max(1));
+        let (line, column) = start(e);
         if depth > DEEPEST {
             return Err(ExprError { message: "the expression is nested too deeply".into(), line, column });
         }
         Ok(self.typed(e, line, column, depth + 1)?.at(line, column))
     }
 
+    /// The forms that nest most are apart from the rest, so that their frames on the stack stay small.
     fn typed(&self, e: &Ast, line: u64, column: u64, depth: usize) -> Result {
+        match e {
+            Ast::Nested(inner) => self.expr(inner, depth),
+            Ast::BinaryOp { left, op, right } if !matches!(op, Op::And | Op::Or) => {
+                let left = self.expr(left, depth)?;
+                let right = self.expr(right, depth)?;
+                binary(&op.to_string(), left, right, line, column)
+            }
+            Ast::Case { operand, conditions, else_result, .. } => {
+                self.case(operand.as_deref(), conditions, else_result.as_deref(), line, column, depth)
+            }
+            Ast::Function(f) => self.function(f, line, column, depth),
+            Ast::Cast {
+                kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, expr, data_type, format: None, ..
+            } => self.expr(expr, depth)?.at(line, column).cast(&cast_type(data_type), Context::Explicit),
+            // Its frame is large.
+            _ => self.form(e, line, column, depth + 3),
+        }
+    }
+
+    #[inline(never)]
+    fn form(&self, e: &Ast, line: u64, column: u64, depth: usize) -> Result {
         let sub = |e: &Ast| self.expr(e, depth);
         let error = |message: String| Err(ExprError { message, line, column });
         match e {
-            Ast::Nested(inner) => sub(inner),
             Ast::Identifier(name) => self.name(std::slice::from_ref(name), line, column),
             Ast::CompoundIdentifier(names) => self.name(names, line, column),
             Ast::Value(v) => literal(&v.value, line, column),
@@ -110,9 +173,6 @@ impl Typer<'_> {
                 }
                 text.cast(&Base::Interval.into(), Context::Explicit)
             }
-            Ast::Cast {
-                kind: ast::CastKind::Cast | ast::CastKind::DoubleColon, expr, data_type, format: None, ..
-            } => sub(expr)?.at(line, column).cast(&cast_type(data_type), Context::Explicit),
             Ast::IsNull(x) => self.is_null(sub(x)?, false, line, column),
             Ast::IsNotNull(x) => self.is_null(sub(x)?, true, line, column),
             Ast::IsTrue(x) => is_truth(sub(x)?, Some(true), false, line, column),
@@ -166,10 +226,9 @@ impl Typer<'_> {
                 self.flatten(e, &Op::Or, &mut parts, depth)?;
                 Ok(any(parts, line, column))
             }
-            Ast::BinaryOp { left, op, right } => binary(&op.to_string(), sub(left)?, sub(right)?, line, column),
             Ast::UnaryOp { op: UnaryOperator::Not, expr } => {
                 let x = sub(expr)?.boolean("the argument of not")?;
-                let run = fun(|_, v| Ok(V::Bool(super::node::truth(v[0])? == Some(false))));
+                let run = fun(|_, v| Ok(V::Bool(truth(v[0])? == Some(false))));
                 Typed::call(run, true, false, vec![x], Base::Bool, line, column)
             }
             Ast::UnaryOp { op: UnaryOperator::Minus, expr } => {
@@ -181,9 +240,6 @@ impl Typer<'_> {
                 signed(sub(expr)?, true, line, column)
             }
             Ast::UnaryOp { op: UnaryOperator::Plus, expr } => signed(sub(expr)?, false, line, column),
-            Ast::Case { operand, conditions, else_result, .. } => {
-                self.case(operand.as_deref(), conditions, else_result.as_deref(), line, column, depth)
-            }
             Ast::AnyOp { left, compare_op, right, .. } => {
                 quantified(&compare_op.to_string(), sub(left)?, sub(right)?, false, line, column)
             }
@@ -230,7 +286,6 @@ impl Typer<'_> {
                 let items = elem.iter().map(sub).collect::<Result<Vec<_>>>()?;
                 array_literal(items, line, column)
             }
-            Ast::Function(f) => self.function(f, line, column, depth),
             _ => error("this form of expression is not supported".into()),
         }
     }
@@ -330,7 +385,7 @@ impl Typer<'_> {
                 // A comparison with NULL never holds, and without any other the operand is not looked at.
                 let never = |c: &Node| matches!(c, Node::Const(Const::Null | Const::Bool(false)));
                 let arms: Box<[(Node, Node)]> = arms.into_iter().filter(|a| !never(&a.0)).collect();
-                match arms.is_empty() {
+                match arms.is_empty() && !of.node.fails() {
                     true => otherwise,
                     false => Node::CaseOf(Box::new(of.node), arms, Box::new(otherwise)),
                 }
@@ -423,145 +478,6 @@ fn signed(x: Typed, minus: bool, line: u64, column: u64) -> Result {
             Err(ExprError { message: format!("there is no operator {op} before {base}"), line, column })
         }
     }
-}
-
-/// A binary operator by its name.
-pub(super) fn binary(name: &str, left: Typed, right: Typed, line: u64, column: u64) -> Result {
-    let name = if name == "!=" { "<>" } else { name };
-    let candidates = match name {
-        "=" | "<>" | "<" | "<=" | ">" | ">=" => ops::comparisons(name, left.base(), right.base()),
-        "+" | "-" | "*" | "/" | "%" => ops::arithmetic(name.chars().next().unwrap_or('+')),
-        "||" => return concatenation(left, right, line, column),
-        other => ops::named(other),
-    };
-    // Two texts that nobody decided are compared as text.
-    let types = (left.ty.clone(), right.ty.clone());
-    match Typed::resolved(candidates, vec![left, right], true)? {
-        Ok((Signature { result, run, strict, nulls, .. }, args)) => {
-            Typed::call(run, strict, nulls, args, result, line, column)
-        }
-        Err(why) => {
-            let (l, r) = types;
-            let message = match why {
-                Unresolved::Nothing => {
-                    format!("there is no operator {l} {name} {r}; cast one side to the other's type")
-                }
-                Unresolved::Several => format!("{l} {name} {r} could mean several things; cast the literals"),
-            };
-            Err(ExprError { message, line, column })
-        }
-    }
-}
-
-/// `||`: texts, or a text with anything that has a text.
-fn concatenation(left: Typed, right: Typed, line: u64, column: u64) -> Result {
-    let kinds = (left.base().clone(), right.base().clone());
-    let same = |base: &Base| matches!(base, Base::Bytes | Base::Jsonb);
-    let texts = |l: &Base, r: &Base| {
-        let any = |b: &Base| b.is_text() || *b == Base::Unknown;
-        (any(l) && !matches!(r, Base::Array(_))) || (any(r) && !matches!(l, Base::Array(_)))
-    };
-    let alike = match &kinds {
-        (l, r) if same(l) && (l == r || *r == Base::Unknown) => Some(l.clone()),
-        (Base::Unknown, r) if same(r) => Some(r.clone()),
-        (l, r) if texts(l, r) => None,
-        (l, r) => {
-            let message = format!("there is no operator {l} || {r}; cast one side to text");
-            return Err(ExprError { message, line, column });
-        }
-    };
-    let target = alike.unwrap_or(Base::Text);
-    let args = vec![
-        left.cast(&target.clone().into(), Context::Explicit)?,
-        right.cast(&target.clone().into(), Context::Explicit)?,
-    ];
-    match Typed::resolved(ops::named("||"), args, true)? {
-        Ok((s, args)) => Typed::call(s.run, true, false, args, s.result, line, column),
-        Err(_) => Err(ExprError { message: "there is no such operator ||".into(), line, column }),
-    }
-}
-
-/// Parts of `and`; what is always true is left out, what is always false decides.
-fn all(parts: Vec<Typed>, line: u64, column: u64) -> Typed {
-    junction(parts, false, line, column)
-}
-fn any(parts: Vec<Typed>, line: u64, column: u64) -> Typed {
-    junction(parts, true, line, column)
-}
-
-fn junction(parts: Vec<Typed>, decides: bool, line: u64, column: u64) -> Typed {
-    let constant = |c: Const| Typed::constant(c, Base::Bool).at(line, column);
-    if parts.iter().any(|p| matches!(p.node, Node::Const(Const::Bool(b)) if b == decides)) {
-        return constant(Const::Bool(decides));
-    }
-    let mut kept: Vec<Typed> = parts.into_iter().filter(|p| !matches!(p.node, Node::Const(Const::Bool(_)))).collect();
-    if kept.is_empty() {
-        return constant(Const::Bool(!decides));
-    }
-    if kept.iter().all(Typed::is_null) {
-        return constant(Const::Null);
-    }
-    if kept.len() == 1 {
-        return kept.remove(0);
-    }
-    let nullable = kept.iter().any(|p| p.nullable);
-    let nodes: Box<[Node]> = kept.into_iter().map(|p| p.node).collect();
-    let node = if decides { Node::Or(nodes) } else { Node::And(nodes) };
-    Typed::new(node, Base::Bool, nullable).at(line, column)
-}
-
-fn is_truth(x: Typed, wanted: Option<bool>, negated: bool, line: u64, column: u64) -> Result {
-    let x = x.boolean("what is tested")?;
-    let run = fun(move |_, v| Ok(V::Bool((super::node::truth(v[0])? == wanted) != negated)));
-    Typed::call(run, false, false, vec![x], Base::Bool, line, column)
-}
-
-fn distinct(a: Typed, b: Typed, wanted: bool, line: u64, column: u64) -> Result {
-    let (l, r) = (a.ty.clone(), b.ty.clone());
-    match Typed::resolved(ops::comparisons("=", a.base(), b.base()), vec![a, b], true)? {
-        Ok((s, args)) => {
-            let equal = s.run;
-            let run = fun(move |bump, v| {
-                let same = match (v[0], v[1]) {
-                    (V::Null, V::Null) => true,
-                    (V::Null, _) | (_, V::Null) => false,
-                    _ => matches!(equal(bump, v)?, V::Bool(true)),
-                };
-                Ok(V::Bool(same != wanted))
-            });
-            Typed::call(run, false, false, args, Base::Bool, line, column)
-        }
-        Err(_) => Err(ExprError { message: format!("{l} and {r} cannot be compared"), line, column }),
-    }
-}
-
-/// `x = any (array)`.
-fn quantified(op: &str, left: Typed, array: Typed, all: bool, line: u64, column: u64) -> Result {
-    let array = match array.base() {
-        Base::Unknown => {
-            let element = if *left.base() == Base::Unknown { Base::Text } else { left.base().clone() };
-            array.cast(&Base::Array(Box::new(element)).into(), Context::Explicit)?
-        }
-        _ => array,
-    };
-    let Base::Array(element) = array.base().clone() else {
-        return array.error(format!("any and all need an array, not {}", array.ty));
-    };
-    let nullable = true;
-    let item = Typed::new(Node::Operand, (*element).clone(), true).at(line, column);
-    let test = binary(op, left, item, line, column)?.boolean("the comparison")?;
-    let node = Node::Any { array: Box::new(array.node), test: Box::new(test.node), all };
-    Ok(Typed::new(node, Base::Bool, nullable).at(line, column))
-}
-
-fn array_literal(items: Vec<Typed>, line: u64, column: u64) -> Result {
-    if items.is_empty() {
-        return Err(ExprError { message: "an empty array needs a type: '{}'::text[]".into(), line, column });
-    }
-    let (ty, items) = unify(items, "array")?;
-    let element = ty.base.clone();
-    let run = super::array::builder(element.clone());
-    Typed::call(run, false, false, items, Base::Array(Box::new(element)), line, column)
 }
 
 /// The name that is most like another, if one is near.

@@ -65,8 +65,6 @@ fn given_expressions_when_asked_for_their_shape_then_they_know_it() {
     assert_eq!(compiled("(note)").as_column(), Some(3));
     assert_eq!(compiled("1 + 2").as_constant(), Some(Some(&b"3"[..])));
     assert_eq!(compiled("null").as_constant(), Some(None));
-    let fitted = compiled("'12'").assign_to(Kind::Int4, "integer");
-    assert!(fitted.is_err(), "a text needs a cast");
     assert!(!format!("{e:?}").is_empty());
 }
 
@@ -93,4 +91,84 @@ fn given_expressions_when_turned_round_then_what_is_lost_is_said() {
     assert!(matches!(inverse("'x'"), Inverse::None(_)));
     assert!(matches!(inverse("id + 1"), Inverse::None(_)));
     assert!(matches!(inverse("id::smallint"), Inverse::Lossy(_)));
+}
+
+#[test]
+fn given_results_when_assigned_to_columns_then_they_become_what_the_column_stores() {
+    let assigned = |sql: &str, kind, type_name: &str| {
+        let expr = Expr::compile(sql, &inputs()).unwrap().assign_to(kind, type_name)?;
+        let row = Row::from_texts(ROW);
+        let mut scratch = Scratch::default();
+        match expr.eval(&row, &mut scratch) {
+            Ok(Datum::Text(t)) => Ok::<_, ExprError>(Some(String::from_utf8(t.to_vec()).unwrap())),
+            Ok(_) => Ok(None),
+            Err(_) => Ok(Some("failed".into())),
+        }
+    };
+    let is = |sql: &str, kind, type_name: &str, result: &str| {
+        assert_eq!(assigned(sql, kind, type_name), Ok(Some(result.into())), "{sql} as {type_name}");
+    };
+    is("'12'", Kind::Int4, "integer", "12");
+    is("id", Kind::Text, "text", "7");
+    is("id", Kind::Text, "character(3)", "7  ");
+    is("id", Kind::Numeric, "numeric(5,2)", "7.00");
+    is("is_approved", Kind::Text, "character varying(5)", "false");
+    is("'abcdef' || id", Kind::Text, "character varying(3)", "failed");
+    is("'good'", Kind::Text, "public.mood", "good");
+    is("2.5", Kind::Int4, "integer", "3");
+    assert_eq!(assigned("null", Kind::Date, "date"), Ok(None));
+    for (sql, kind, type_name) in [
+        ("coalesce(note, '1')", Kind::Int4, "integer"),
+        ("'x'", Kind::Int4, "integer"),
+        ("id", Kind::Date, "date"),
+        ("is_approved", Kind::Int4, "integer"),
+    ] {
+        assert!(assigned(sql, kind, type_name).is_err(), "{sql} as {type_name}");
+    }
+}
+
+#[test]
+fn given_a_namespace_when_hashed_then_the_uuid_is_the_standards() {
+    let dns = "uuid5('6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'www.example.com')";
+    assert_eq!(eval(dns, ROW).as_deref(), Some("2ed6657d-e927-568b-95e1-2665a8aea6a2"));
+    let of_id = Expr::compile("uuid5('6ba7b810-9dad-11d1-80b4-00c04fd430c8', id)", &inputs()).unwrap();
+    assert!(matches!(of_id.inverse(), Inverse::None(why) if why.contains("one-way")));
+    let wrong = Expr::compile("uuid5(note, id)", &inputs()).unwrap_err();
+    assert!(wrong.message.contains("literal uuid"), "{wrong}");
+}
+
+#[test]
+fn given_fields_that_were_not_sent_when_read_then_they_are_named_and_otherwise_do_not_matter() {
+    struct Partial;
+    impl Fields for Partial {
+        fn get(&self, index: usize) -> Datum<'_> {
+            if index == 3 { Datum::Unsent } else { Datum::Text(b"t") }
+        }
+    }
+    let mut scratch = Scratch::default();
+    let compiled = |sql: &str| Expr::compile(sql, &inputs()).unwrap();
+    assert_eq!(compiled("note").eval(&Partial, &mut scratch), Ok(Datum::Unsent));
+    assert_eq!(compiled("upper(note)").eval(&Partial, &mut scratch), Err(EvalError::Unsent { input: 3 }));
+    let other = compiled("case when is_approved then 'a' else note end");
+    assert_eq!(other.eval(&Partial, &mut scratch), Ok(Datum::Text(b"a")));
+    assert_eq!(compiled("is_approved").test(&Partial, &mut scratch), Ok(true));
+}
+
+#[test]
+fn given_deep_or_long_expressions_when_compiled_then_nothing_overflows() {
+    let nested = format!("{}id{}", "(".repeat(40), ")".repeat(40));
+    assert!(Expr::compile(&nested, &inputs()).is_ok());
+    assert!(Expr::compile(&format!("{}id{}", "(".repeat(4000), ")".repeat(4000)), &inputs()).is_err());
+    let cases = format!("{}id{}", "case when is_approved then ".repeat(20), " else 0 end".repeat(20));
+    assert!(Expr::compile(&cases, &inputs()).is_ok(), "{:?}", Expr::compile(&cases, &inputs()));
+    let _ = Expr::compile(&format!("{}id{}", "case when is_approved then ".repeat(200), " end".repeat(200)), &inputs());
+    let _ = Expr::compile(&format!("{}id", "- ".repeat(200)), &inputs());
+    let _ = Expr::compile(&format!("{}is_approved", "not ".repeat(200)), &inputs());
+    let _ = Expr::compile(&format!("{}note{}", "upper(".repeat(200), ")".repeat(200)), &inputs());
+    let _ = Expr::compile(&format!("id{}", "::text::int".repeat(200)), &inputs());
+    let long = vec!["id = 1"; 500].join(" or ");
+    assert!(Expr::compile(&long, &inputs()).is_ok());
+    assert!(Expr::compile(&vec!["id"; 500].join(" + "), &inputs()).is_err());
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Expr>();
 }

@@ -226,7 +226,10 @@ fn by_settings(args: &[Typed], result: &Base) -> bool {
     let zoned = |b: &Base| *b == Base::TimestampTz;
     let alone = args.len() == 1;
     let cast = alone && ((dated(args[0].base()) && result.is_text()) || (args[0].base().is_text() && dated(result)));
-    cast || zoned(result) || args.iter().any(|a| zoned(a.base()))
+    // Instants among themselves are the same everywhere.
+    let instants =
+        args.iter().all(|a| zoned(a.base())) && matches!(result, Base::Bool | Base::TimestampTz | Base::Interval);
+    cast || (!instants && (zoned(result) || args.iter().any(|a| zoned(a.base()))))
 }
 
 /// Brings branches to one type, and says which type with its modifier if they all have the same.

@@ -118,7 +118,14 @@ fn session(what: &str) -> (Database, Sql) {
     (database, sql)
 }
 
-fn compare(sql: &mut Sql, columns: &[Column], rows: &[Row], tried: &[(String, usize)]) -> Vec<String> {
+/// An expression whose outcomes differ.
+struct Difference {
+    shown: String,
+    /// One side has a value where the other has an error.
+    only_one_fails: bool,
+}
+
+fn compare(sql: &mut Sql, columns: &[Column], rows: &[Row], tried: &[(String, usize)]) -> Vec<Difference> {
     let inputs = inputs(columns);
     let mut scratch = Scratch::default();
     let expected = of_server(sql, tried);
@@ -126,7 +133,11 @@ fn compare(sql: &mut Sql, columns: &[Column], rows: &[Row], tried: &[(String, us
     for ((expression, row), expected) in tried.iter().zip(expected) {
         let found = of_engine(expression, &inputs, &rows[*row], &mut scratch);
         if !found.same(&expected) {
-            wrong.push(format!("{expression}   [row {row}]\n    server: {expected:?}\n    engine: {found:?}"));
+            let failed = |o: &Outcome| matches!(o, Outcome::Failed(_));
+            wrong.push(Difference {
+                shown: format!("{expression}   [row {row}]\n    server: {expected:?}\n    engine: {found:?}"),
+                only_one_fails: failed(&found) != failed(&expected),
+            });
         }
     }
     wrong

@@ -433,6 +433,7 @@ fn given_random_expressions_when_evaluated_over_random_rows_then_every_result_is
     prepare(&mut sql, COLUMNS, &rows);
     let stored = stored(&mut sql, COLUMNS);
     let mut wrong = Vec::new();
+    let mut late = Vec::new();
     for batch in 0..wanted.div_ceil(500) {
         let tried: Vec<(String, usize)> = (0..500)
             .map(|_| {
@@ -441,13 +442,19 @@ fn given_random_expressions_when_evaluated_over_random_rows_then_every_result_is
                 (expression(&mut chance, ty, depth), chance.below(ROWS))
             })
             .collect();
-        wrong.extend(compare(&mut sql, COLUMNS, &stored, &tried));
+        for difference in compare(&mut sql, COLUMNS, &stored, &tried) {
+            if difference.only_one_fails { late.push(difference.shown) } else { wrong.push(difference.shown) }
+        }
         if wrong.len() > 40 {
             println!("stopped after batch {batch}");
             break;
         }
     }
     assert!(wrong.is_empty(), "seed {seed}: {} differ:\n{}", wrong.len(), wrong.join("\n"));
+    // SQL leaves open which parts of an expression are evaluated where the others decide; the server computes constant
+    // parts beforehand, in an order of its own. What is rare is that; what is frequent is a mistake.
+    assert!(late.len() <= 2 + wanted / 2000, "seed {seed}: {} fail on one side only:\n{}", late.len(), late.join("\n"));
+    late.iter().for_each(|l| println!("fails on one side only: {l}"));
     drop(sql);
     database.drop();
 }
