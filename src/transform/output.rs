@@ -150,6 +150,9 @@ impl Output {
             }
             None => None,
         };
+        if let (Some(old), Some(new), Some(made)) = (&old, &new, &new_row) {
+            p.follows_its_key(old, new, made)?;
+        }
         let change = match (old_row, new_row) {
             (None, None) => return Ok(()),
             (None, Some(new)) => Change { table, op: Op::Insert, old: None, new: Some(new) },
@@ -288,23 +291,47 @@ impl Program {
     /// Whether everything that the expression reads is as it was: what was not sent did not change, nor did the key of
     /// an update that came without an old row.
     fn unchanged(&self, e: &Expr, row: &Row) -> bool {
-        e.inputs().iter().all(|i| row.get(*i) == Datum::Unsent || self.source_key.contains(i))
+        // An item's inputs are not the row's.
+        self.items.is_none() && e.inputs().iter().all(|i| row.get(*i) == Datum::Unsent || self.source_key.contains(i))
+    }
+
+    /// Refuses what was taken for unchanged, although a part of the key that it reads is another now.
+    fn follows_its_key(&self, old: &Row, new: &Row, made: &Row) -> Result<()> {
+        for (i, field) in self.fields.iter().enumerate() {
+            let FieldFrom::Computed(e) = field else { continue };
+            let moved = |c: &usize| self.source_key.contains(c) && old.get(*c) != new.get(*c);
+            if made.get(i) == Datum::Unsent && e.inputs().iter().any(moved) {
+                let unsent = e.inputs().iter().find(|c| new.get(**c) == Datum::Unsent);
+                return Err(self.unsent(new, unsent.copied().unwrap_or(usize::MAX)));
+            }
+        }
+        Ok(())
     }
 
     fn failed(&self, e: EvalError, column: &str, row: &Row) -> Error {
         match e {
-            EvalError::Unsent { input } => self.unsent(row, input),
+            EvalError::Unsent { input } => {
+                let column = self.items.as_ref().map_or(Some(input), |i| i.parent_of(input));
+                self.unsent(row, column.unwrap_or(usize::MAX))
+            }
             EvalError::Failed { message } => self.error(&message, column, row),
         }
     }
 
     fn unsent(&self, row: &Row, input: usize) -> Error {
         let column = self.names.get(input).map_or("?", String::as_str);
-        self.error("a large value that did not change was not sent, and the expression needs it", column, row)
-            .hint(format!("on the source: ALTER TABLE {} REPLICA IDENTITY FULL; then start again", self.source))
+        self.failure("a large value that did not change was not sent, and the expression needs it", column, row).hint(format!(
+            "on the source: ALTER TABLE {} REPLICA IDENTITY FULL; the log before that lacks the value, so begin anew: `switchyard finish`, empty the target's tables, run",
+            self.source
+        ))
     }
 
     fn error(&self, what: &str, column: &str, row: &Row) -> Error {
+        self.failure(what, column, row)
+            .hint("correct the row at the source or the rule, then start again; nothing of its transaction was applied")
+    }
+
+    fn failure(&self, what: &str, column: &str, row: &Row) -> Error {
         let key: Vec<String> = self
             .source_key
             .iter()
@@ -317,8 +344,6 @@ impl Program {
             })
             .collect();
         let key = if key.is_empty() { "a row without key".to_owned() } else { key.join(",") };
-        Error::fatal(format!("{}, column {column}, row {key}: {what}", self.label))
-            .with_code("switchyard:rule")
-            .hint("correct the row at the source or the rule, then start again; nothing of its transaction was applied")
+        Error::fatal(format!("{}, column {column}, row {key}: {what}", self.label)).with_code("switchyard:rule")
     }
 }

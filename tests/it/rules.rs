@@ -542,3 +542,102 @@ fn given_a_merge_that_skips_when_killed_before_its_turn_then_its_own_rows_stay_i
     let first_wins = "select * from a union all select * from b where id not in (select id from a)";
     assert_same_rows(&mut source, first_wins, &mut target, "select * from t");
 }
+
+#[test]
+fn given_large_values_under_rules_when_rows_change_then_what_was_not_sent_stays() {
+    let mut r = Ruled::start(
+        "rule_toast",
+        "create table t (id int primary key, n int, big text, list jsonb);
+         alter table t alter big set storage external; alter table t alter list set storage external;
+         create table f (like t including all); alter table f replica identity full;
+         insert into t select i, i, repeat(md5(i::text), 120), (select jsonb_agg(md5(i::text || k)) from generate_series(1, 90) k) from generate_series(1, 30) i;
+         insert into f select * from t",
+        "create table t (id int primary key, n int, big text); create table t_items (t int, k int, v text, primary key (t, k));
+         create table f (key text primary key, big text); create table f_items (f int, n int, v text)",
+        r#"[[rule]]
+           from = "public.t"
+           drop = ["list"]
+           [[rule.explode]]
+           path = "list"
+           to = "t_items"
+           set = { t = "parent.id", k = "position", v = "item::text" }
+           [[rule]]
+           from = "public.f"
+           drop = ["list", "id", "n"]
+           where = "n <> 13"
+           set = { key = "id || '/' || n", big = "big || coalesce(n::text, '')" }
+           [[rule.explode]]
+           path = "list"
+           to = "f_items"
+           set = { f = "parent.id", n = "parent.n", v = "item::text" }"#,
+    );
+    let look = |r: &mut Ruled| {
+        r.same("select id, n, big from t", "select * from t");
+        r.same("select id, k, i from t, jsonb_array_elements(list) with ordinality u (i, k)", "select * from t_items");
+        r.same("select id || '/' || n, big || coalesce(n::text, '') from f where n <> 13", "select * from f");
+        r.same("select id, n, jsonb_array_elements(list) from f where n <> 13", "select * from f_items");
+    };
+    look(&mut r);
+    r.change(&[
+        "update t set n = -n where id % 2 = 0; update f set n = n + 100 where id % 2 = 0",
+        "update f set n = 13 where id in (3, 5); update f set n = 14 where id in (13, 5); update f set id = id + 1000 where id % 7 = 0",
+        "update t set list = list - 0 where id % 3 = 0; update f set list = list || '[1]' where id % 3 = 0; update t set big = null where id = 4",
+        "delete from f where id % 11 = 0; delete from t where id % 11 = 0",
+    ]);
+    look(&mut r);
+    // Without whole old rows the list of a row whose key changes is not known.
+    r.stops(
+        "update t set id = 500 where id = 1",
+        &["explode 1 (public.t → public.t_items)", "ALTER TABLE public.t REPLICA IDENTITY FULL"],
+    );
+}
+
+#[test]
+fn given_unique_columns_on_the_target_when_values_are_exchanged_then_the_sources_order_is_kept() {
+    let mut r = Ruled::start(
+        "rule_unique",
+        "create table t (id int primary key, u int not null, kind text not null); alter table t replica identity full;
+         insert into t select i, i, case when i % 2 = 0 then 'a' else 'b' end from generate_series(1, 400) i",
+        "create table a (key text primary key, code int unique); create table b (id int primary key, u int unique)",
+        r#"[[rule]]
+           from = "public.t"
+           to = "a"
+           where = "kind = 'a'"
+           drop = ["id", "u", "kind"]
+           set = { key = "'k' || id", code = "u" }
+           [[rule]]
+           from = "public.t"
+           to = "b"
+           where = "kind = 'b'"
+           drop = ["kind"]"#,
+    );
+    let look = |r: &mut Ruled| {
+        r.same("select 'k' || id, u from t where kind = 'a'", "select * from a");
+        r.same("select id, u from t where kind = 'b'", "select * from b");
+    };
+    look(&mut r);
+    r.change(&[
+        "begin; update t set u = -u where id < 100; update t set u = 100 - id where id < 100; commit",
+        "begin; update t set u = -1 where id = 200; update t set u = 200 where id = 202; update t set u = 202 where id = 200; commit",
+        "begin; delete from t where id = 300; insert into t values (1000, 300, 'a'); update t set kind = 'b' where id = 302; insert into t values (1001, 302, 'a'); commit",
+        "begin; update t set id = 2000 where id = 350; update t set id = 350 where id = 352; insert into t values (352, 7000, 'a'); commit",
+    ]);
+    look(&mut r);
+}
+
+#[test]
+fn given_an_expression_of_the_key_and_a_large_value_when_the_key_changes_then_it_stops_instead_of_keeping_the_old() {
+    let mut r = Ruled::start(
+        "rule_toast_key",
+        "create table t (id int primary key, n int, big text); alter table t alter big set storage external;
+         insert into t select i, i, repeat(md5(i::text), 120) from generate_series(1, 5) i",
+        "create table t (id int primary key, n int, label text)",
+        "[[rule]]\nfrom = \"public.t\"\ndrop = [\"big\"]\nset = { label = \"big || id\" }",
+    );
+    r.change(&["update t set n = 7 where id = 2", "update t set id = 30, big = 'small' where id = 3"]);
+    r.same("select id, n, big || id from t", "select * from t");
+    r.stops(
+        "update t set id = 10 where id = 1",
+        &["column big, row id=10", "ALTER TABLE public.t REPLICA IDENTITY FULL"],
+    );
+}
