@@ -137,6 +137,8 @@ pub(super) async fn notice_changes(p: &Pipeline, checkpoint: &mut Checkpoint) ->
     checkpoint.stage = CopyStage::Copying;
     p.target.save(checkpoint).await?;
     for (_, targets) in stale {
+        // A table that only the new rules name was not made ready yet.
+        p.target.quiesce(&targets).await?;
         for t in targets.iter().filter(|t| there.get(*t) == Some(&true)) {
             p.target.empty(t).await?;
         }

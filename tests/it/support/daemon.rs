@@ -71,6 +71,12 @@ impl Config {
         let config = if head.contains("\ncreate_schema = false\n") { self.schema_exists() } else { self };
         config.extra(&format!("[tables]\n{rest}"))
     }
+    /// The same with one text of what was added in place of another.
+    pub fn edited(mut self, from: &str, to: &str) -> Config {
+        assert!(self.extra.contains(from), "{from:?} is not in {}", self.extra);
+        self.extra = self.extra.replace(from, to);
+        self
+    }
     /// The same without what [`Config::extra`] added.
     pub fn without_extra(mut self) -> Config {
         self.extra.clear();
