@@ -83,7 +83,11 @@ fn given_expressions_when_turned_round_then_what_is_lost_is_said() {
     assert_eq!(exact("id", "5"), (0, "5".into()));
     assert_eq!(exact("id::bigint", "5"), (0, "5".into()));
     assert_eq!(exact("id::text", "5"), (0, "5".into()));
-    assert_eq!(exact("case id when 1 then 'one' when 2 then 'two' end", "two"), (0, "2".into()));
+    let swapped = "case note when 'one' then 'two' when 'two' then 'one' else note end";
+    assert_eq!(exact(swapped, "two"), (3, "one".into()));
+    assert_eq!(exact(swapped, "three"), (3, "three".into()));
+    let forgets = inverse("case id when 1 then 'one' when 2 then 'two' end");
+    assert!(matches!(forgets, Inverse::Lossy(why) if why.contains("becomes NULL")));
     assert!(
         matches!(inverse("case id when 1 then 'a' when 2 then 'a' end"), Inverse::Lossy(why) if why.contains("both become 'a'"))
     );
