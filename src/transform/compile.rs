@@ -251,7 +251,8 @@ impl Scope<'_> {
             let places: Option<Vec<usize>> = names.iter().map(|n| columns.iter().position(|c| c.name == **n)).collect();
             if let Some(places) = places {
                 let read: BTreeSet<usize> = places.iter().flat_map(|&i| reads(&fields[i])).collect();
-                if self.named.rule.on_existing == OnExisting::Error
+                // What a merge leaves out is noted by this key, too.
+                if self.named.rule.on_existing != OnExisting::Replace
                     && let Some(lost) = source_key.iter().find(|k| !read.contains(k))
                 {
                     return Err(self
@@ -259,7 +260,7 @@ impl Scope<'_> {
                             "the key of {} ({}) does not hold {:?} of the source's key: two rows could meet in one",
                             target.name, names.join(", "), self.source.columns[*lost].name
                         ))
-                        .hint("make the target's key from the whole key of the source, or say on_existing = \"skip\" or \"replace\""));
+                        .hint("make the target's key from the whole key of the source, or say on_existing = \"replace\""));
                 }
                 return Ok(RowIdentity::Key(places));
             }
