@@ -145,7 +145,7 @@ fn given_lists_when_taken_apart_then_their_items_follow_every_change() {
         "update tasks set tags = tags || '{more}' where id % 3 = 0",
         "update tasks set tags = null where id = 7; update tasks set tags = '{}' where id = 8; update tasks set tags = '{new}' where id = 4",
         "update tasks set watchers = jsonb_build_array(watchers->1, watchers->0) where id = 1",
-        "update tasks set watchers = watchers || '[{\"user\": 1000}]' where id % 5 = 0",
+        "update tasks set watchers = watchers || '[{\"user\": 1000}]' where id % 5 = 0 and id <> 5",
         "update tasks set id = id + 1000 where id between 20 and 30",
         "begin; update tasks set id = 2000, tags = '{moved}' where id = 40; insert into tasks values (40, 'other', '{o}', '[]'); commit",
         "delete from tasks where id % 4 = 1",
@@ -181,7 +181,7 @@ fn given_a_list_of_a_filtered_table_when_its_rows_come_and_go_then_so_do_the_ite
     look(&mut r);
     r.change(&[
         "update tasks set done = not done where id % 3 = 0; update tasks set done = null where id = 5",
-        "update tasks set tags = tags || '{same,same}' where id % 5 = 0",
+        "update tasks set tags = tags || '{same,same}' where id % 5 = 0 and id <> 5",
         "update tasks set id = id + 500, done = not done where id % 7 = 0",
         "delete from tasks where id % 11 = 0",
     ]);
@@ -401,7 +401,7 @@ fn given_rules_that_cannot_be_carried_out_when_started_then_each_is_refused_with
                 .into(),
             &[
                 "the key of public.one (a) does not hold \"b\" of the source's key",
-                "on_existing = \"skip\" or \"replace\"",
+                "on_existing = \"replace\"",
             ],
         ),
         (
