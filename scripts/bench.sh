@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures Switchyard beside its peers and prints tables for docs/benchmarks.md.
 #
-#   scripts/bench.sh [copy] [stream] [capture] [latency] [memory] [micro] [option…]
+#   scripts/bench.sh [copy] [stream] [capture] [rules] [latency] [memory] [micro] [option…]
 #
 # Without names everything runs: about 20 minutes on a quiet machine with two cores. Options go to the benchmark:
 # --rounds N, --scale N, --transactions N, --seconds N, --gigabytes N (the large table of `memory`), --alone (no peers).
@@ -14,13 +14,13 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,/^set -e/{/^set -e/!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     micro) micro=yes ;;
-    copy | stream | capture | latency | memory) names+=("$1") ;;
+    copy | stream | capture | rules | latency | memory) names+=("$1") ;;
     *) options+=("$1") ;;
   esac
   shift
 done
 if [ ${#names[@]} = 0 ] && [ "$micro" = no ]; then
-  names=(copy stream capture latency memory)
+  names=(copy stream capture rules latency memory)
   micro=yes
 fi
 case " ${options[*]-} " in

@@ -256,11 +256,18 @@ impl Scope<'_> {
                     && let Some(lost) = source_key.iter().find(|k| !read.contains(k))
                 {
                     return Err(self
-                        .error("the key", format!(
-                            "the key of {} ({}) does not hold {:?} of the source's key: two rows could meet in one",
-                            target.name, names.join(", "), self.source.columns[*lost].name
-                        ))
-                        .hint("make the target's key from the whole key of the source, or say on_existing = \"replace\""));
+                        .error(
+                            "the key",
+                            format!(
+                                "the key of {} ({}) does not hold {:?} of the source's key: two rows could meet in one",
+                                target.name,
+                                names.join(", "),
+                                self.source.columns[*lost].name
+                            ),
+                        )
+                        .hint(
+                            "make the target's key from the whole key of the source, or say on_existing = \"replace\"",
+                        ));
                 }
                 return Ok(RowIdentity::Key(places));
             }

@@ -399,10 +399,7 @@ fn given_rules_that_cannot_be_carried_out_when_started_then_each_is_refused_with
         (
             "[tables]\ninclude = [\"public.pair\"]\n[[rule]]\nfrom = \"public.pair\"\nto = \"one\"\ndrop = [\"b\"]"
                 .into(),
-            &[
-                "the key of public.one (a) does not hold \"b\" of the source's key",
-                "on_existing = \"replace\"",
-            ],
+            &["the key of public.one (a) does not hold \"b\" of the source's key", "on_existing = \"replace\""],
         ),
         (
             t("drop = [\"kind\", \"other\", \"name\"]\non_existing = \"skip\"").replace("\"u\"", "\"keyless\""),
