@@ -37,6 +37,8 @@ fn layer(module: &str) -> Option<Layer> {
         "pgwire/types",
         "pipeline/collect",
         "source/mysql/types",
+        "source/mysql/columns",
+        "source/mysql/ddl",
         "source/mongo/types",
         "verify/digest",
         "cutover/machine",
