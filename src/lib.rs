@@ -11,6 +11,7 @@ pub mod finding;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod mywire;
 pub mod pgwire;
 pub mod pipeline;
 pub mod position;
@@ -20,6 +21,7 @@ pub mod source;
 pub mod status;
 pub mod target;
 pub mod transform;
+pub mod transport;
 pub mod value;
 
 pub use error::{Class, Error, Result, ResultExt};
