@@ -110,7 +110,10 @@ impl GtidSet {
         self.sources.binary_search_by(|(s, t, _)| (s, t).cmp(&(source, tag)))
     }
     fn intervals(&self, source: &SourceId, tag: &Tag) -> &[(u64, u64)] {
-        self.find(source, tag).ok().and_then(|i| self.sources.get(i)).map_or(&[], |(_, _, intervals)| intervals.as_slice())
+        self.find(source, tag)
+            .ok()
+            .and_then(|i| self.sources.get(i))
+            .map_or(&[], |(_, _, intervals)| intervals.as_slice())
     }
     /// Whether the transaction is in it.
     pub fn contains(&self, source: &SourceId, tag: &Tag, number: u64) -> bool {
@@ -217,7 +220,8 @@ impl GtidSet {
                 if length & 1 != 0 || usize::from(length >> 1) > TAG_LENGTH {
                     return Err("a tag of a transaction id is too long".into());
                 }
-                let text = std::str::from_utf8(take(&mut rest, usize::from(length >> 1))?).map_err(|e| e.to_string())?;
+                let text =
+                    std::str::from_utf8(take(&mut rest, usize::from(length >> 1))?).map_err(|e| e.to_string())?;
                 tag = Tag::new(text)?;
             }
             for _ in 0..take_u64(&mut rest)? {

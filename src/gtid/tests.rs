@@ -32,8 +32,17 @@ fn given_what_servers_print_when_parsed_and_printed_then_it_is_the_same() {
 #[test]
 fn given_what_is_no_set_when_parsed_then_it_is_refused() {
     for bad in [
-        "x", "x:1", &format!("{A}"), &format!("{A}:0"), &format!("{A}:5-3"), &format!("{A}:1:"), &format!("{A}:1-"),
-        &format!("{A}:9223372036854775807"), &format!("{A}:blue"), &format!("{A}:1:a-b:1"), &format!("{A}:+1"),
+        "x",
+        "x:1",
+        &format!("{A}"),
+        &format!("{A}:0"),
+        &format!("{A}:5-3"),
+        &format!("{A}:1:"),
+        &format!("{A}:1-"),
+        &format!("{A}:9223372036854775807"),
+        &format!("{A}:blue"),
+        &format!("{A}:1:a-b:1"),
+        &format!("{A}:+1"),
     ] {
         assert!(bad.parse::<GtidSet>().is_err(), "{bad}");
     }
