@@ -47,7 +47,9 @@ fn layer(module: &str) -> Option<Layer> {
         "cutover/machine",
         "router/route",
     ];
-    if pure.contains(&module) {
+    // Whole folders of one decoder.
+    let pure_folders = ["source/mysql/binlog", "source/mysql/types"];
+    if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }
     Some(match module.split('/').next()? {
