@@ -1,3 +1,4 @@
 //! MySQL and MariaDB as sources.
 
+pub mod binlog;
 pub mod types;
