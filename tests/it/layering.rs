@@ -35,6 +35,9 @@ fn layer(module: &str) -> Option<Layer> {
         "source/postgres/dump_text",
         "pgwire/quote",
         "pgwire/types",
+        "mywire/packet",
+        "mywire/quote",
+        "transport/url",
         "pipeline/collect",
         "source/mongo/types",
         "verify/digest",
@@ -49,7 +52,7 @@ fn layer(module: &str) -> Option<Layer> {
     Some(match module.split('/').next()? {
         "error" | "value" | "schema" | "change" | "position" | "exchange" | "finding" | "gtid" => Layer::Vocabulary,
         "transform" => Layer::Pure,
-        "source" | "target" | "router" | "pgwire" => Layer::Adapter,
+        "source" | "target" | "router" | "pgwire" | "mywire" | "transport" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,
         // What the conductors tell people and machines.
         "status" | "metrics" | "faults" => Layer::Adapter,
@@ -242,7 +245,7 @@ fn absolute(module: &str, path: &str) -> String {
 fn engine_names(module: &str, own: Layer, tokens: &[Token]) -> Vec<(String, usize)> {
     let parts: Vec<&str> = module.split('/').collect();
     // The command line and the sandbox start and name engines, the wire protocol is one engine's.
-    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire"];
+    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire", "mywire"];
     if free.contains(&parts[0]) {
         return Vec::new();
     }
