@@ -1,4 +1,5 @@
 //! MySQL and MariaDB as a source: a consistent snapshot in chunks by key, and the binary log.
 
+pub mod binlog;
 pub mod columns;
 pub mod types;

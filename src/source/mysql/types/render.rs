@@ -277,3 +277,55 @@ pub fn temporal_text(out: &mut Vec<u8>, text: &[u8]) -> Rendered {
 pub fn float_text(text: &[u8]) -> Result<f64, &'static str> {
     std::str::from_utf8(text).ok().and_then(|t| t.parse().ok()).ok_or("no floating-point number")
 }
+
+/// MariaDB's UUID and INET values. The log has no trailing zeros.
+pub fn address(out: &mut Vec<u8>, bytes: &[u8], kind: super::Address) -> Rendered {
+    use std::io::Write;
+
+    use super::Address;
+    let mut full = [0_u8; 16];
+    let width = kind.width() as usize;
+    full.get_mut(..bytes.len())
+        .filter(|_| bytes.len() <= width)
+        .ok_or("an address that is too long")?
+        .copy_from_slice(bytes);
+    let written = match kind {
+        Address::Uuid => write!(out, "{}", uuid::Uuid::from_bytes(full).hyphenated()),
+        Address::Inet4 => write!(out, "{}.{}.{}.{}", full[0], full[1], full[2], full[3]),
+        Address::Inet6 => inet6(out, full),
+    };
+    written.map_err(|_| "an address that cannot be printed")
+}
+
+/// As `inet_ntop` prints it: the longest run of zero groups, the first of equals, is left out; the last two groups are
+/// an IPv4 address behind six zero groups, or five and `ffff`.
+fn inet6(out: &mut Vec<u8>, bytes: [u8; 16]) -> std::io::Result<()> {
+    use std::io::Write;
+
+    let groups: [u16; 8] = std::array::from_fn(|i| u16::from_be_bytes([bytes[2 * i], bytes[2 * i + 1]]));
+    let run = |from: usize| groups.iter().skip(from).take_while(|g| **g == 0).count();
+    let (mut start, mut length) = (0, 0);
+    for from in 0..8 {
+        if run(from) > length.max(1) {
+            (start, length) = (from, run(from));
+        }
+    }
+    let dotted = start == 0 && (length == 6 || (length == 5 && groups[5] == 0xffff));
+    let mut i = 0;
+    while i < 8 {
+        if length > 0 && i == start {
+            out.extend_from_slice(b"::");
+            i += length;
+            continue;
+        }
+        if i > 0 && (length == 0 || i != start + length) {
+            out.push(b':');
+        }
+        if dotted && i == 6 {
+            return write!(out, "{}.{}.{}.{}", bytes[12], bytes[13], bytes[14], bytes[15]);
+        }
+        write!(out, "{:x}", groups[i])?;
+        i += 1;
+    }
+    Ok(())
+}
