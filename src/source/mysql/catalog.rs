@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::mywire::conn::MyConn;
 
 use super::columns;
+use super::place;
 use super::types::ColumnType;
 use crate::definition::{ColumnDef, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef};
 use crate::error::Result;
-use super::place;
 use crate::schema::{Column, Identity, RowIdentity, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::transform::select::Selection;
@@ -66,11 +66,9 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
          ORDER BY table_schema, table_name, ordinal_position"
     ))
     .await?;
-    let has_expressions = !ask(
-        "SELECT 1 FROM information_schema.columns WHERE table_schema = 'information_schema' \
+    let has_expressions = !ask("SELECT 1 FROM information_schema.columns WHERE table_schema = 'information_schema' \
          AND table_name = 'STATISTICS' AND column_name = 'EXPRESSION'"
-            .into(),
-    )
+        .into())
     .await?
     .is_empty();
     let expression = if has_expressions { "expression" } else { "NULL" };
@@ -143,9 +141,9 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
         let (kept, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut d.def.foreign_keys).into_iter().partition(|f| selected.contains(&f.references));
         d.def.foreign_keys = kept;
-        d.def.left_behind.extend(
-            left.iter().map(|f| format!("foreign key {} to {}, which is not selected", f.name, f.references)),
-        );
+        d.def
+            .left_behind
+            .extend(left.iter().map(|f| format!("foreign key {} to {}, which is not selected", f.name, f.references)));
     }
     Ok(catalog)
 }
@@ -219,8 +217,7 @@ fn describe(name: TableName, row: &[Option<String>], parts: &Parts, ids: &TableI
     indexes(&mut def, &parts.statistics);
     let (identity, name_of_key) = identity(&table, &def);
     table.identity = identity;
-    table.has_secondary_unique =
-        def.indexes.iter().any(|i| i.unique && Some(&i.name) != name_of_key.as_ref());
+    table.has_secondary_unique = def.indexes.iter().any(|i| i.unique && Some(&i.name) != name_of_key.as_ref());
     let cascades = references(&mut def, &parts.references);
     def.left_behind.extend(parts.triggers.iter().map(|t| format!("trigger {}", text(t, 2))));
     let rows = table.estimated_rows.max(1);
@@ -262,12 +259,7 @@ fn column(c: &[Option<String>]) -> (Column, ColumnDef, Option<String>) {
 
 /// A default as the catalog prints it: MySQL prints constants bare and marks expressions in EXTRA, MariaDB prints every
 /// default as an expression, constants in quotes.
-pub fn default_value(
-    text: &str,
-    computed: bool,
-    on_update: bool,
-    data: &crate::definition::DataType,
-) -> DefaultValue {
+pub fn default_value(text: &str, computed: bool, on_update: bool, data: &crate::definition::DataType) -> DefaultValue {
     use crate::definition::DataType;
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("current_timestamp") || lower.starts_with("now(") || lower.starts_with("(now(") {

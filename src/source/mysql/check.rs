@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::mywire::conn::MyConn;
 
 use super::catalog::{Catalog, Described};
+use super::place;
 use crate::error::Result;
 use crate::finding::{Finding, Severity};
 use crate::mywire::conn::Flavour;
-use super::place;
 use crate::mywire::quote::{literal, qualified};
 use crate::schema::RowIdentity;
 use crate::transform::select::Selection;
@@ -77,9 +77,17 @@ fn versions(flavour: Flavour, version: (u16, u16, u16), out: &mut Report) {
     let text = format!("{name} {}.{}.{}", version.0, version.1, version.2);
     if version < minimum {
         let needs = format!("{text} is too old: {name} {}.{}.{} is needed", minimum.0, minimum.1, minimum.2);
-        out.fix(Severity::Problem, "version", needs, "upgrade the server, or migrate from a replica of a newer version");
+        out.fix(
+            Severity::Problem,
+            "version",
+            needs,
+            "upgrade the server, or migrate from a replica of a newer version",
+        );
     } else if version < recommended {
-        let old = format!("{text} is near the end of its support or past it; {}.{} or newer is recommended", recommended.0, recommended.1);
+        let old = format!(
+            "{text} is near the end of its support or past it; {}.{} or newer is recommended",
+            recommended.0, recommended.1
+        );
         out.add(Severity::Warning, "version", old);
     } else {
         out.add(Severity::Ok, "version", text);
@@ -121,7 +129,12 @@ fn settings(flavour: Flavour, v: &HashMap<String, String>, out: &mut Report) {
     want("binlog_row_image", "FULL", "the log must hold whole rows");
     want("binlog_row_metadata", "FULL", "the log must name columns and labels");
     if get("server_id").is_none_or(|id| id == "0") {
-        out.fix(Severity::Problem, "server_id", "server_id is 0: the source refuses replicas", "SET GLOBAL server_id = 1");
+        out.fix(
+            Severity::Problem,
+            "server_id",
+            "server_id is 0: the source refuses replicas",
+            "SET GLOBAL server_id = 1",
+        );
     }
     if flavour == Flavour::Mysql && get("gtid_mode") != Some("ON") {
         out.fix(

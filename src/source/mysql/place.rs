@@ -127,7 +127,9 @@ pub async fn verify(conn: &mut MyConn, identity: &LogIdentity, position: &Positi
                     "the source is another server ({server} instead of {}), and places in files mean nothing there",
                     identity.server_id
                 ))
-                .hint("point source.url at the server the copy came from; if that one is gone, start the migration anew"));
+                .hint(
+                    "point source.url at the server the copy came from; if that one is gone, start the migration anew",
+                ));
             }
             let files = texts(conn, doing, "SHOW BINARY LOGS").await?;
             let file = files.iter().find(|f| f.first().cloned().flatten().as_deref() == Some(&*at.file));

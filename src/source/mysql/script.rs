@@ -4,8 +4,8 @@
 use crate::mywire::conn::MyConn;
 
 use super::catalog::Catalog;
-use crate::error::{Error, Result};
 use super::place;
+use crate::error::{Error, Result};
 use crate::mywire::quote::qualified;
 use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
 
@@ -105,10 +105,7 @@ mod tests {
             "CREATE TABLE `a` (\n  `id` int NOT NULL AUTO_INCREMENT,\n  `b` int DEFAULT NULL,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB\n"
         );
         assert_eq!(made[1].sql, "ALTER TABLE `s`.`a` ADD UNIQUE KEY `u` (`b`), ADD KEY `k` (`b`,`id`)");
-        assert_eq!(
-            made[2].sql,
-            "ALTER TABLE `s`.`a` ADD CONSTRAINT `f` FOREIGN KEY (`b`) REFERENCES `c` (`id`)"
-        );
+        assert_eq!(made[2].sql, "ALTER TABLE `s`.`a` ADD CONSTRAINT `f` FOREIGN KEY (`b`) REFERENCES `c` (`id`)");
         assert_eq!((made[1].stage, made[2].stage), (Stage::TableCopied, Stage::Consistent));
     }
 

@@ -17,10 +17,10 @@ use super::place;
 use super::types::ColumnType;
 use crate::error::{Error, Result, ResultExt};
 use crate::mywire::conn::MyConn;
-use crate::mywire::packet;
-use crate::mywire::rows::RowBlock;
 use crate::mywire::conninfo::MyConnInfo;
+use crate::mywire::packet;
 use crate::mywire::quote::{qualified, quoted};
+use crate::mywire::rows::RowBlock;
 use crate::mywire::session::Preset;
 use crate::position::Position;
 use crate::schema::{Kind, RowIdentity, Table, TableName};
@@ -132,9 +132,7 @@ impl MySnapshot {
         if whole && key.len() == 1 {
             let sql = format!("SELECT MIN({0}), MAX({0}) FROM {from}", quoted(first));
             let row = leader.query(&sql).await.with_context(doing)?.into_iter().next().unwrap_or_default();
-            let number = |at: usize| -> Option<i128> {
-                std::str::from_utf8(row.get(at)?.as_ref()?).ok()?.parse().ok()
-            };
+            let number = |at: usize| -> Option<i128> { std::str::from_utf8(row.get(at)?.as_ref()?).ok()?.parse().ok() };
             let (Some(least), Some(most)) = (number(0), number(1)) else { return Ok(Vec::new()) };
             return Ok(bounds::cut(least, most, pieces).into_iter().map(|b| vec![b.to_string()]).collect());
         }
@@ -156,7 +154,8 @@ impl MySnapshot {
             let Some(row) = leader.query(&sql).await.with_context(doing)?.into_iter().next() else { break };
             let mut bound = Vec::with_capacity(key.len());
             for ((name, kind), field) in key.iter().zip(row) {
-                let field = field.ok_or_else(|| Error::fatal(format!("{}: NULL in key column {name}", d.table.name)))?;
+                let field =
+                    field.ok_or_else(|| Error::fatal(format!("{}: NULL in key column {name}", d.table.name)))?;
                 let mut text = Vec::new();
                 kind.render_text(&field, &mut text).map_err(|e| unreadable(&d.table, name, e))?;
                 bound.push(String::from_utf8_lossy(&text).into_owned());

@@ -45,6 +45,8 @@ pub struct LayoutColumn {
     pub nullable: bool,
     /// Whether `SELECT *` shows it; taken for shown where the log does not tell.
     pub visible: bool,
+    /// Its values are not wanted: decoded rows are without it.
+    pub skipped: bool,
     pub(super) wire: Wire,
 }
 
@@ -134,6 +136,7 @@ impl TableLayout {
                 ty,
                 nullable: column.nullable,
                 visible: column.visible.unwrap_or(true),
+                skipped: false,
                 wire,
             });
         }

@@ -194,6 +194,9 @@ fn render(
 ) -> Result<(), (String, Option<usize>)> {
     builder.begin(row.len());
     for (i, (slot, column)) in row.iter().zip(&layout.columns).enumerate() {
+        if column.skipped {
+            continue;
+        }
         if only.is_some_and(|only| !only.contains(&i)) {
             builder.null();
             continue;
