@@ -472,7 +472,10 @@ impl Worker {
                 CopyFormat::Rows
             };
             let mode = output_mode(output, work.mode);
-            loader.begin(source, &output.target, format, mode).await?;
+            match &output.parent {
+                Some(parent) => loader.begin_items(source, &output.target, parent).await?,
+                None => loader.begin(source, &output.target, format, mode).await?,
+            }
             // The snapshot stands still: every output reads the chunks anew, and nothing has to be kept for it.
             for chunk in &work.chunks {
                 let mut since = Instant::now();

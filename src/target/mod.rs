@@ -16,6 +16,7 @@ pub use crate::pipeline::batch::BatchEnd;
 use crate::pipeline::batch::Batch;
 use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::transform::output::ParentKey;
 use crate::value::Row;
 
 /// What a target is opened with.
@@ -197,6 +198,9 @@ pub trait Loader: Send {
     fn formats(&self, table: &Table) -> Vec<CopyFormat>;
     /// Begins to load, or goes on with another table in the same transaction. `table` is the target's table; rows have its columns.
     async fn begin(&mut self, source: &TableName, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()>;
+    /// The same for rows of a child table whose parents, loaded before in this transaction, may have been left out: those
+    /// of such parents are left out, too. Nothing of the table is there yet.
+    async fn begin_items(&mut self, source: &TableName, table: &Table, parent: &ParentKey) -> Result<()>;
     /// Writes a block.
     async fn write(&mut self, block: CopyBlock) -> Result<()>;
     /// Notes rows that a rule could not carry, in the transaction of the others.

@@ -10,6 +10,7 @@ mod ddl_objects;
 pub mod load;
 mod merge;
 pub mod quiesce;
+mod single;
 pub mod statements;
 
 use std::sync::Arc;
