@@ -93,6 +93,7 @@ fn accounts() -> Arc<Table> {
         identity: None,
         default: None,
         collation: None,
+        data: Default::default(),
         portable_binary: true,
     };
     Arc::new(Table {

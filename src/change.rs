@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::position::Position;
+use crate::position::{Gtid, Position};
 use crate::schema::{Table, TableId, TableName};
 use crate::value::{Datum, Row};
 
@@ -72,6 +72,18 @@ pub struct Begin {
     pub committed_at: Micros,
     /// The source's transaction id, for logs.
     pub xid: u64,
+    /// Its own name in the log, where places are sets of such names: what a snapshot holds is then told by it.
+    pub gtid: Option<Gtid>,
+}
+
+impl Begin {
+    /// Whether a snapshot that was taken at `at` holds the transaction.
+    pub fn is_in(&self, at: &Position) -> bool {
+        match &self.gtid {
+            Some(g) => at.contains(g).unwrap_or_else(|| !self.commit_start.reached(at)),
+            None => !self.commit_start.reached(at),
+        }
+    }
 }
 
 /// The end of a source transaction.

@@ -44,6 +44,8 @@ struct Inner {
     hint: Option<Cow<'static, str>>,
     /// The engine's own code (SQLSTATE, MySQL error number), so that callers can tell a unique violation from others.
     code: Option<String>,
+    /// Another session got in the way: the same work may succeed at once.
+    conflict: bool,
 }
 
 /// The result of everything here that can fail.
@@ -52,7 +54,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of the given class.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Error { inner: Box::new(Inner { class, message: message.into(), hint: None, code: None }) }
+        Error { inner: Box::new(Inner { class, message: message.into(), hint: None, code: None, conflict: false }) }
     }
     /// See [`Class::Retry`].
     pub fn retry(message: impl Into<String>) -> Self {
@@ -76,6 +78,15 @@ impl Error {
             self.inner.hint = Some(hint.into());
         }
         self
+    }
+    /// Says that the work lost against another session (a deadlock, a serialization failure): it may succeed at once.
+    pub fn conflicting(mut self) -> Self {
+        self.inner.conflict = true;
+        self
+    }
+    /// Whether the work lost against another session and the same may succeed at once.
+    pub fn is_conflict(&self) -> bool {
+        self.inner.conflict
     }
     /// Attaches the engine's own error code.
     pub fn with_code(mut self, code: impl Into<String>) -> Self {

@@ -32,7 +32,7 @@ pub struct TablePlan {
 }
 
 /// A part of a table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// Its place in the plan.
     pub number: u32,
@@ -42,6 +42,12 @@ pub struct Chunk {
     pub from: Option<u64>,
     /// End (exclusive); `None` to the end, however far it has grown.
     pub to: Option<u64>,
+    /// Where the table is cut by its key: rows behind this key, in canonical text form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<String>>,
+    /// Rows up to this key, itself included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<Vec<String>>,
     /// Rows, estimated.
     pub estimated_rows: u64,
 }

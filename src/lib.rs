@@ -4,6 +4,7 @@ pub mod change;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod definition;
 pub mod error;
 pub mod exchange;
 pub mod faults;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,30 @@ impl FromStr for Lsn {
     }
 }
 
+/// A transaction's own name in a binary log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gtid {
+    /// MySQL's: `uuid[:tag]:number`.
+    Mysql {
+        /// The server that it was first committed on.
+        source: [u8; 16],
+        /// The tag of servers that give such.
+        tag: Option<Arc<str>>,
+        /// Its number.
+        number: u64,
+    },
+    /// MariaDB's: `domain-server-sequence`.
+    Maria {
+        /// Replication domain.
+        domain: u32,
+        /// The server that it was first committed on.
+        server: u32,
+        /// Its number within the domain.
+        sequence: u64,
+    },
+}
+
 /// A place in the source's log. Not `Ord`: GTID sets are only partly ordered, so there is only [`Position::reached`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,6 +71,11 @@ impl Position {
         match (self, later) {
             (Position::Lsn(a), Position::Lsn(b)) => Some(b.0.saturating_sub(a.0)),
         }
+    }
+    /// Whether a transaction is among those that were passed; `None` if this place does not name them one by one.
+    pub fn contains(&self, gtid: &Gtid) -> Option<bool> {
+        let (Position::Lsn(_), _) = (self, gtid);
+        None
     }
     /// The log address.
     pub fn lsn(&self) -> Option<Lsn> {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::definition::{DataType, TableDef};
+
 /// A table's name. Displayed as `schema.name`, parts quoted as SQL does where they need it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableName {
@@ -124,8 +126,11 @@ pub struct Column {
     pub number: i32,
     /// The source's full type with modifiers, schema-qualified where needed: `numeric(10,2)`, `public.mood[]`.
     pub type_name: String,
-    /// What it holds.
+    /// What it holds, for decoders and rules.
     pub kind: Kind,
+    /// What it holds, for other engines.
+    #[serde(default)]
+    pub data: DataType,
     /// Whether NULL is permitted.
     pub nullable: bool,
     /// Identity, if it is one.
@@ -242,6 +247,10 @@ pub struct SchemaScript {
     pub objects: Vec<SchemaObject>,
     /// Where the script came from, for people: `pg_dump 15.18`, `catalog`.
     pub made_by: String,
+    /// The same tables in words that no engine owns, for targets of another dialect.
+    pub tables: Vec<TableDef>,
+    /// What could not be said in the dialect and was left out, for people.
+    pub remarks: Vec<String>,
 }
 
 #[cfg(test)]

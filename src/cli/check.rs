@@ -144,7 +144,9 @@ pub async fn look(config: &Config) -> Result<Report> {
                         ));
                     }
                     let mut expected = tables.clone();
-                    match crate::pipeline::ruled::look(&config.rules()?, &tables, target.as_ref()).await {
+                    match crate::pipeline::ruled::look(&config.rules()?, source.engine(), &tables, target.as_ref())
+                        .await
+                    {
                         Ok(looked) => {
                             findings.extend(looked.findings);
                             expected = looked.expected;

@@ -11,14 +11,14 @@ pub(crate) mod validate;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 use crate::source::SourceOptions;
 use crate::target::TargetOptions;
-use crate::transform::rules::RuleSet;
 pub use crate::transform::rules::{Explode as ExplodeConfig, OnExisting, Rule as RuleConfig};
+use crate::transform::rules::{Homes, RuleSet};
 use crate::transform::select::Selection;
 pub use secrets::{Lookup, ProcessEnvironment};
 
@@ -450,12 +450,18 @@ impl Config {
         Selection::new(&self.tables.include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
     }
 
+    /// Which schema of the target stands for which of the source.
+    pub fn homes(&self) -> Homes {
+        homes(&self.source.url, &self.target.url)
+    }
+
     /// What becomes of rows on their way.
     ///
     /// # Errors
     /// None for a validated configuration.
     pub fn rules(&self) -> Result<RuleSet> {
-        RuleSet::new(&self.rule).map_err(|p| Error::config(format!("rule[{}].{}: {}", p.rule, p.key, p.message)))
+        RuleSet::new(&self.rule, self.homes())
+            .map_err(|p| Error::config(format!("rule[{}].{}: {}", p.rule, p.key, p.message)))
     }
 
     /// What the source is opened with.
@@ -479,6 +485,24 @@ impl Config {
             create_schema: self.target.create_schema,
         }
     }
+}
+
+/// Where names without a schema lie on either side. Between two servers of one engine whose databases hold schemas, names
+/// stay what they are.
+fn homes(source: &SecretString, target: &SecretString) -> Homes {
+    let home = |url: &SecretString| {
+        let url = url.expose_secret();
+        let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        match scheme {
+            "postgres" | "postgresql" => "public".to_owned(),
+            _ => {
+                let path = rest.trim_start_matches('/').split_once('/').map_or("", |(_, path)| path);
+                let database = path.split(['?', '#']).next().unwrap_or("");
+                crate::pgwire::conninfo::percent_decode(database).unwrap_or_default()
+            }
+        }
+    };
+    Homes { source: home(source), target: home(target) }
 }
 
 fn yes() -> bool {

@@ -47,7 +47,8 @@ pub(super) fn possible(config: &Config, places: &Places) -> Result<()> {
     if config.log.max_size < 10_000 {
         return Err(places.error("log.max_size", "a log file this small is useless; write at least \"10kB\""));
     }
-    RuleSet::new(&config.rule).map_err(|p| places.error(&format!("rule[{}].{}", p.rule, p.key), p.message))?;
+    RuleSet::new(&config.rule, config.homes())
+        .map_err(|p| places.error(&format!("rule[{}].{}", p.rule, p.key), p.message))?;
     for (i, assert) in config.verify.asserts.iter().enumerate() {
         if assert.sql.trim().is_empty() {
             return Err(places.error(&format!("verify.assert[{i}].sql"), "no statement; write a select with one value"));

@@ -137,7 +137,8 @@ impl ConnInfo {
     }
 }
 
-fn percent_decode(s: &str) -> Option<String> {
+/// What a URL spells with percent escapes; `None` if one is broken.
+pub fn percent_decode(s: &str) -> Option<String> {
     let mut out = Vec::with_capacity(s.len());
     let mut bytes = s.bytes();
     while let Some(b) = bytes.next() {

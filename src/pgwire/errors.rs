@@ -54,6 +54,7 @@ pub fn from_server(doing: impl std::fmt::Display, sqlstate: &str, message: &str,
         message = format!("the {} is read-only: {message}", if source { "source" } else { "target" });
     }
     let e = Error::new(class_of(sqlstate), format!("{doing}: {message} (SQLSTATE {sqlstate})")).with_code(sqlstate);
+    let e = if matches!(sqlstate, "40001" | "40P01") { e.conflicting() } else { e };
     let ours: Option<&'static str> = match sqlstate {
         "28P01" | "28000" => Some("check the user, the password and pg_hba.conf of that server"),
         "3D000" => Some("check the database name in the URL"),

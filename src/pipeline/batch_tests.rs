@@ -11,6 +11,7 @@ fn column(name: &str) -> Column {
         identity: None,
         default: None,
         collation: None,
+        data: Default::default(),
         portable_binary: true,
     }
 }

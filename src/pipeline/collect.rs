@@ -50,8 +50,11 @@ struct Route {
     skip_before: Option<Position>,
 }
 
+/// A source's table as the target has it: its name, and the types of its columns.
+pub type Adopt = Arc<dyn Fn(&Table) -> Result<Table> + Send + Sync>;
+
 /// What the collector has to know before the first event.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Knowledge {
     /// Target tables by their name there.
     pub targets: HashMap<TableName, Table>,
@@ -66,6 +69,16 @@ pub struct Knowledge {
     /// Where rows that a rule cannot carry are set aside instead of stopping the stream: those that were, by source
     /// table and [`DeadLetter::key`].
     pub dead: Option<HashSet<(TableName, String)>>,
+    /// How the target has a table of the source; `None` if as the source has it.
+    pub adopt: Option<Adopt>,
+    /// Whether the target is of another engine, which understands no statement of the source's.
+    pub foreign: bool,
+}
+
+impl std::fmt::Debug for Knowledge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Knowledge").field("sources", &self.sources).finish_non_exhaustive()
+    }
 }
 
 /// See the module.
@@ -238,7 +251,7 @@ impl Collector {
     }
 
     fn join(&mut self, event: Event, begun: &Begin) -> Result<()> {
-        let in_copy = |r: &Route| r.skip_before.as_ref().is_some_and(|at| !begun.commit_start.reached(at));
+        let in_copy = |r: &Route| r.skip_before.as_ref().is_some_and(|at| begun.is_in(at));
         match event {
             Event::Change(change) => {
                 let Some(route) = self.routes.get(&change.table) else {
@@ -289,7 +302,7 @@ impl Collector {
                 if let DdlEffect::Emptied { path, .. } = &ddl.effect
                     && let Some(root) = path.last()
                     && let Some(at) = self.knowledge.skip_before.get(&root.parent)
-                    && !begun.commit_start.reached(at)
+                    && begun.is_in(at)
                 {
                     return Ok(());
                 }
@@ -316,7 +329,8 @@ impl Collector {
         if selected && self.knowledge.rules.concern(&name) {
             return self.reshaped(table);
         }
-        let Some(target) = self.knowledge.targets.get(&name).filter(|_| selected) else {
+        let home = self.knowledge.rules.homes().table(&name);
+        let Some(target) = self.knowledge.targets.get(&home).filter(|_| selected) else {
             // No error yet: pgoutput describes a partition, too, before it sends the partition's changes as its root's.
             self.absent.insert(table.id, name);
             return Ok(());
@@ -334,7 +348,7 @@ impl Collector {
                 effect: DdlEffect::Table { after: table.clone(), missing_values: Vec::new(), rewritten: has_default },
             }))?;
         }
-        let Some(target) = self.knowledge.targets.get(&name) else { return Ok(()) };
+        let Some(target) = self.knowledge.targets.get(&home) else { return Ok(()) };
         let compiled = Compiled::new(&table, target)?;
         self.route(table, compiled);
         Ok(())
@@ -378,6 +392,10 @@ impl Collector {
             return self.reshaped_ddl(name, &ddl);
         }
         let before = name.as_ref().and_then(|n| self.sources.get(n).cloned().or_else(|| self.as_source(n)));
+        let (ddl, before) = match &self.knowledge.adopt {
+            Some(adopt) => adopted(adopt, self.knowledge.foreign, &self.knowledge.rules, ddl, before)?,
+            None => (ddl, before),
+        };
         let before = match (&ddl.effect, before) {
             // A column that the catalog had lost when it was described cannot be told from a renamed one by its number.
             (DdlEffect::Table { after, .. }, Some(b)) if b.columns.iter().any(|c| c.number < 0) => Some(after.clone()),
@@ -424,6 +442,39 @@ impl Collector {
     fn as_source(&self, name: &TableName) -> Option<Arc<Table>> {
         self.knowledge.targets.get(name).cloned().map(Arc::new)
     }
+}
+
+/// A schema change in the target's names and types.
+fn adopted(
+    adopt: &Adopt,
+    foreign: bool,
+    rules: &RuleSet,
+    mut ddl: Box<Ddl>,
+    before: Option<Arc<Table>>,
+) -> Result<(Box<Ddl>, Option<Arc<Table>>)> {
+    let before = before.map(|b| adopt(&b).map(Arc::new)).transpose()?;
+    let effect = std::mem::replace(&mut ddl.effect, DdlEffect::Other);
+    ddl.effect = match effect {
+        DdlEffect::Table { after, missing_values, rewritten } => {
+            DdlEffect::Table { after: Arc::new(adopt(&after)?), missing_values, rewritten }
+        }
+        DdlEffect::Dropped { table } => DdlEffect::Dropped { table: rules.homes().table(&table) },
+        DdlEffect::Unfollowed { table, why } => DdlEffect::Unfollowed { table, why },
+        DdlEffect::Emptied { table, path } if foreign => {
+            let root = path.last().map(|p| p.parent.to_string()).unwrap_or_default();
+            return Err(Error::fatal(format!(
+                "partition {table} of {root} was truncated, and the target knows no such partition"
+            ))
+            .with_code("switchyard:truncate")
+            .hint(
+                "delete the partition's rows with DELETE at the source instead; to go on here, copy the migration anew",
+            ));
+        }
+        // Statements of the source's dialect: said, not repeated.
+        _ if foreign => DdlEffect::Other,
+        other => other,
+    };
+    Ok((ddl, before))
 }
 
 /// Carries a change, or sets it aside with all that follow it for the same row: a later one would meet a row that is not

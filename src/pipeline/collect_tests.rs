@@ -20,6 +20,7 @@ fn table(columns: &[&str]) -> Table {
                 identity: None,
                 default: None,
                 collation: None,
+                data: Default::default(),
                 portable_binary: true,
             })
             .collect(),
@@ -48,7 +49,7 @@ fn collector(consistent_at: u64, skip: Option<u64>, limit: usize) -> Collector {
 
 /// A transaction of `rows` inserts that commits from `start` to `start + 5`.
 fn transaction(c: &mut Collector, start: u64, rows: std::ops::Range<u32>) {
-    c.event(Event::Begin(Begin { commit_start: at(start), committed_at: 1, xid: 1 })).unwrap();
+    c.event(Event::Begin(Begin { commit_start: at(start), committed_at: 1, xid: 1, gtid: None })).unwrap();
     c.event(Event::Schema(Arc::new(table(&["id", "v"])))).unwrap();
     for n in rows {
         let new = Row::from_texts([Some(n.to_string().as_str()), Some("x")]);
@@ -66,7 +67,7 @@ fn given_two_transactions_when_taken_then_they_are_one_batch_that_ends_at_the_se
     let mut c = collector(0, None, 1 << 20);
     transaction(&mut c, 10, 0..2);
     transaction(&mut c, 20, 2..3);
-    c.event(Event::Begin(Begin { commit_start: at(30), committed_at: 1, xid: 1 })).unwrap();
+    c.event(Event::Begin(Begin { commit_start: at(30), committed_at: 1, xid: 1, gtid: None })).unwrap();
     let job = c.take().unwrap();
     assert_eq!((rows(&job), job.batch.counts.transactions, job.end.unwrap().position), (3, 2, at(25)));
     assert!(c.take().is_none(), "the third has not committed");
@@ -119,7 +120,7 @@ fn given_heartbeats_when_nothing_waits_then_they_tell_the_place_and_never_overta
     let mut c = collector(0, None, 1 << 20);
     c.event(Event::Heartbeat { position: at(5), at: 0 }).unwrap();
     assert_eq!(c.idle_at(), Some(&at(5)));
-    c.event(Event::Begin(Begin { commit_start: at(10), committed_at: 1, xid: 1 })).unwrap();
+    c.event(Event::Begin(Begin { commit_start: at(10), committed_at: 1, xid: 1, gtid: None })).unwrap();
     c.event(Event::Heartbeat { position: at(99), at: 0 }).unwrap();
     c.event(Event::Commit(Commit { end: at(15), committed_at: 1 })).unwrap();
     assert_eq!(c.idle_at(), None);
@@ -131,7 +132,7 @@ fn given_heartbeats_when_nothing_waits_then_they_tell_the_place_and_never_overta
 fn given_a_new_column_without_announcement_when_described_then_a_schema_change_comes_first() {
     let mut c = collector(0, None, 1 << 20);
     transaction(&mut c, 10, 0..1);
-    c.event(Event::Begin(Begin { commit_start: at(20), committed_at: 1, xid: 1 })).unwrap();
+    c.event(Event::Begin(Begin { commit_start: at(20), committed_at: 1, xid: 1, gtid: None })).unwrap();
     c.event(Event::Schema(Arc::new(table(&["id", "v", "w"])))).unwrap();
     let new = Row::from_texts([Some("9"), Some("x"), Some("y")]);
     c.event(Event::Change(Change { table: TableId(7), op: Op::Insert, old: None, new: Some(new) })).unwrap();

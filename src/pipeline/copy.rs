@@ -71,13 +71,13 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         }
     };
     let session: Arc<dyn SnapshotSession> = Arc::from(session);
-    let script = Arc::new(if p.create_schema {
-        source.schema_script(&p.unruled(&tables), session.exported()).await?
-    } else {
-        SchemaScript::default()
-    });
+    let script =
+        Arc::new(if p.create_schema { p.script(&tables, session.exported()).await? } else { SchemaScript::default() });
     if checkpoint.stage == CopyStage::LogKept {
         if p.create_schema {
+            for remark in &script.remarks {
+                p.warn(remark.clone());
+            }
             for w in target.create(&script, Stage::BeforeCopy, None).await? {
                 p.warn(w);
             }

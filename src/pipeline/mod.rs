@@ -133,7 +133,7 @@ impl Pipeline {
             let tables = self.source.tables().await?;
             let script = match script {
                 Some(s) => s,
-                None => Arc::new(self.source.schema_script(&self.unruled(&tables), None).await?),
+                None => Arc::new(self.script(&tables, None).await?),
             };
             for copy in self.target.copies().await? {
                 // Resumed copies got no more than their keys: see `copy::index`.
@@ -200,6 +200,12 @@ impl Pipeline {
         ));
     }
 
+    /// The source's schema of these tables, in the target's dialect.
+    pub(crate) async fn script(&self, tables: &[Arc<Table>], snapshot: Option<&str>) -> Result<SchemaScript> {
+        let script = self.source.schema_script(&self.unruled(tables), snapshot).await?;
+        self.target.adopt(script, self.rules.homes()).await
+    }
+
     pub(crate) fn warn(&self, text: String) {
         tracing::warn!("{text}");
         self.status.add_warning(text);
@@ -209,7 +215,7 @@ impl Pipeline {
     async fn preflight(&self) -> Result<()> {
         let mut findings = self.source.check().await.context("looking at the source")?;
         let tables = self.source.tables().await?;
-        let looked = ruled::look(&self.rules, &tables, self.target.as_ref()).await?;
+        let looked = ruled::look(&self.rules, self.source.engine(), &tables, self.target.as_ref()).await?;
         findings.extend(looked.findings);
         let facts = self.source.facts().await?;
         findings.extend(self.target.check(&facts, &looked.expected, true).await.context("looking at the target")?);

@@ -26,7 +26,7 @@ pub struct Looked {
 ///
 /// # Errors
 /// Only if the target could not be asked.
-pub async fn look(rules: &RuleSet, tables: &[Arc<Table>], target: &dyn Target) -> Result<Looked> {
+pub async fn look(rules: &RuleSet, engine: &str, tables: &[Arc<Table>], target: &dyn Target) -> Result<Looked> {
     let mut out = Looked { findings: Vec::new(), expected: Vec::new(), compiled: Vec::new() };
     let sources: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
     for named in rules.iter() {
@@ -55,7 +55,16 @@ pub async fn look(rules: &RuleSet, tables: &[Arc<Table>], target: &dyn Target) -
     let find = |name: &TableName| there.get(name).cloned();
     for table in tables {
         if !rules.concern(&table.name) {
-            out.expected.push(table.clone());
+            match target.adopt_table(engine, table, rules.homes()) {
+                Ok(adopted) => out.expected.push(Arc::new(adopted)),
+                Err(e) => {
+                    let f = Finding::new(Severity::Problem, "target", "type", e.message());
+                    out.findings.push(match e.hint_text() {
+                        Some(h) => f.fix(h),
+                        None => f,
+                    });
+                }
+            }
             continue;
         }
         match Compiled::with_rules(rules, table, &sources, &find) {
@@ -101,7 +110,7 @@ pub(super) async fn notice_changes(p: &Pipeline, checkpoint: &mut Checkpoint) ->
     let mut stale: Vec<(TableName, Vec<TableName>)> = Vec::new();
     for copy in &changed {
         let before: Vec<Rule> = serde_json::from_str(&copy.rules).unwrap_or_default();
-        let before = RuleSet::new(&before).unwrap_or_default();
+        let before = RuleSet::new(&before, p.rules.homes().clone()).unwrap_or_default();
         let mut targets = before.targets_of(&copy.table);
         targets.extend(p.rules.targets_of(&copy.table));
         targets.sort();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Pipeline;
 use super::batch::{Batch, Step};
-use super::collect::{Collector, Job, Knowledge, Limits};
+use super::collect::{self, Collector, Job, Knowledge, Limits};
 use crate::change::{Change, DeadLetter, Event, Op};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
@@ -156,7 +156,7 @@ async fn knowledge(p: &Pipeline, tables: &[Arc<Table>]) -> Result<Knowledge> {
         names.into_iter().zip(targets).filter_map(|(n, t)| t.map(|t| (n, (*t).clone()))).collect();
     for t in tables.iter().filter(|t| !p.rules.concern(&t.name)) {
         // A unique index that the source has may come to the target while the stream runs: when it is consistent.
-        if let Some(target) = targets.get_mut(&t.name) {
+        if let Some(target) = targets.get_mut(&p.rules.homes().table(&t.name)) {
             target.has_secondary_unique |= t.has_secondary_unique;
         }
     }
@@ -169,7 +169,15 @@ async fn knowledge(p: &Pipeline, tables: &[Arc<Table>]) -> Result<Knowledge> {
         false => None,
     };
     let skip_before = copies.into_iter().map(|c| (c.table, c.snapshot_at)).collect();
-    Ok(Knowledge { targets, sources, rules: p.rules.clone(), skip_before, selection: p.selection.clone(), dead })
+    let adopt: Option<collect::Adopt> =
+        (p.source.engine() != p.target.engine() || p.rules.homes().differ()).then(|| {
+            let (engine, target, homes) = (p.source.engine(), p.target.clone(), p.rules.homes().clone());
+            let adopt: collect::Adopt = Arc::new(move |table: &Table| target.adopt_table(engine, table, &homes));
+            adopt
+        });
+    let foreign = p.source.engine() != p.target.engine();
+    let (rules, selection) = (p.rules.clone(), p.selection.clone());
+    Ok(Knowledge { targets, sources, rules, skip_before, selection, dead, adopt, foreign })
 }
 
 /// The middle of the stream.
@@ -405,12 +413,7 @@ impl ApplyTask {
             match self.once(job).await {
                 // Another session of the target got in the way; what is whole can be tried again at once. A piece's
                 // predecessors are gone with the transaction: only a new attempt from the checkpoint brings them back.
-                Err(e)
-                    if matches!(e.code(), Some("40001" | "40P01"))
-                        && job.end.is_some()
-                        && !self.pieces
-                        && tries < CONFLICT_RETRIES =>
-                {
+                Err(e) if e.is_conflict() && job.end.is_some() && !self.pieces && tries < CONFLICT_RETRIES => {
                     tries += 1;
                     tracing::warn!("{e}; trying the batch again");
                     tokio::time::sleep(Duration::from_millis(20 << tries)).await;
@@ -518,7 +521,8 @@ async fn health(p: &Pipeline, identity: &LogIdentity) -> Result<()> {
 async fn new_tables(p: &Pipeline, named: &mut HashSet<TableName>) -> Result<()> {
     let names: Vec<TableName> =
         p.source.tables().await?.iter().map(|t| t.name.clone()).filter(|n| !p.rules.concern(n)).collect();
-    let there = p.target.tables(&names).await?;
+    let homes: Vec<TableName> = names.iter().map(|n| p.rules.homes().table(n)).collect();
+    let there = p.target.tables(&homes).await?;
     let lacking = names.into_iter().zip(there).filter(|(_, t)| t.is_none()).map(|(n, _)| n).collect::<HashSet<_>>();
     // Twice in a row: a table may be on its way.
     let mut said: Vec<String> = lacking.intersection(named).map(ToString::to_string).collect();

@@ -17,6 +17,7 @@ use crate::pipeline::batch::Batch;
 use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::transform::output::ParentKey;
+use crate::transform::rules::Homes;
 use crate::value::Row;
 
 /// What a target is opened with.
@@ -39,6 +40,11 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
         other => Err(crate::Error::config(format!("target.url: no engine for scheme {other:?}"))
             .hint("use postgres://user@host:port/database")),
     }
+}
+
+fn unknown_dialect(from: &str, to: &str) -> crate::Error {
+    crate::Error::fatal(format!("a {to} target cannot take the schema of a {from} source"))
+        .hint("make the tables on the target and set target.create_schema = false")
 }
 
 /// How far a migration got, as its target durably holds it.
@@ -112,6 +118,26 @@ pub trait Target: Send + Sync {
     /// Everything that would make a migration of these tables to here fail, each with what to do. `fresh` is whether
     /// no copy has begun yet (then target tables must be empty).
     async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>>;
+    /// The script in this engine's dialect, where the source speaks another: made of [`SchemaScript::tables`]. Objects keep
+    /// the source's table names in [`crate::schema::SchemaObject::table`]; `homes` says where tables lie here.
+    ///
+    /// # Errors
+    /// `Fatal` for a type that this engine cannot hold, with table and column.
+    async fn adopt(&self, script: SchemaScript, homes: &Homes) -> Result<SchemaScript> {
+        let _ = homes;
+        if script.dialect.is_empty() || script.dialect == self.engine() {
+            return Ok(script);
+        }
+        Err(unknown_dialect(&script.dialect, self.engine()))
+    }
+    /// A table of a source of that engine with the types, defaults and names that [`Target::adopt`] gives it here.
+    ///
+    /// # Errors
+    /// As [`Target::adopt`].
+    fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
+        let _ = homes;
+        if engine == self.engine() { Ok(table.clone()) } else { Err(unknown_dialect(engine, self.engine())) }
+    }
     /// Takes the lock that only one running daemon of this migration can hold.
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl Compiled {
             })
         };
         if !rules.concern(&source.name) {
-            return Compiled::new(source, &*find(&source.name)?);
+            return Compiled::new(source, &*find(&rules.homes().table(&source.name))?);
         }
         let mut outputs = Vec::new();
         for named in rules.of(&source.name) {

@@ -98,10 +98,36 @@ impl Named {
     }
 }
 
+/// The schemas that the two ends' names without a schema lie in, where they are not of one engine: PostgreSQL's `public`,
+/// the database of a MySQL URL. What lies in the one is, without a rule, the same table in the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Homes {
+    /// The source's.
+    pub source: String,
+    /// The target's.
+    pub target: String,
+}
+
+impl Homes {
+    /// Whether any table has another name on the target.
+    pub fn differ(&self) -> bool {
+        self.source != self.target
+    }
+    /// The target's schema for a schema of the source.
+    pub fn schema<'a>(&'a self, source: &'a str) -> &'a str {
+        if source == self.source { &self.target } else { source }
+    }
+    /// The target's table for a table of the source that no rule names.
+    pub fn table(&self, source: &TableName) -> TableName {
+        TableName::new(self.schema(&source.schema), &source.name)
+    }
+}
+
 /// All rules of a migration, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<Named>,
+    homes: Homes,
 }
 
 impl RuleSet {
@@ -109,14 +135,14 @@ impl RuleSet {
     ///
     /// # Errors
     /// The first rule that cannot be meant.
-    pub fn new(rules: &[Rule]) -> Result<RuleSet, Problem> {
+    pub fn new(rules: &[Rule], homes: Homes) -> Result<RuleSet, Problem> {
         let mut named: Vec<Named> = Vec::with_capacity(rules.len());
         for (number, rule) in rules.iter().enumerate() {
             let problem = |key: &str, message: String| Problem { rule: number, key: key.to_owned(), message };
             let from = select::table_name(&rule.from, None).map_err(|e| problem("from", e))?;
             let to = match &rule.to {
-                Some(to) => select::table_name(to, Some(&from.schema)).map_err(|e| problem("to", e))?,
-                None => from.clone(),
+                Some(to) => select::table_name(to, Some(homes.schema(&from.schema))).map_err(|e| problem("to", e))?,
+                None => homes.table(&from),
             };
             let mut children = Vec::with_capacity(rule.explode.len());
             for (i, e) in rule.explode.iter().enumerate() {
@@ -160,9 +186,13 @@ impl RuleSet {
             }
             named.push(Named { number, from, to, children, rule: rule.clone() });
         }
-        Ok(RuleSet { rules: named })
+        Ok(RuleSet { rules: named, homes })
     }
 
+    /// Which schema of the target stands for which of the source.
+    pub fn homes(&self) -> &Homes {
+        &self.homes
+    }
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -182,7 +212,7 @@ impl RuleSet {
     /// The target's tables that a source table's rows go to.
     pub fn targets_of(&self, source: &TableName) -> Vec<TableName> {
         if !self.concern(source) {
-            return vec![source.clone()];
+            return vec![self.homes.table(source)];
         }
         let mut out = Vec::new();
         for r in self.of(source) {
@@ -233,7 +263,8 @@ mod tests {
 
     #[test]
     fn given_rules_when_read_then_names_without_schema_are_the_sources() {
-        let set = RuleSet::new(&[rule("legacy.a", "b"), rule("legacy.a", "\"Odd\".\"c.d\"")]).unwrap();
+        let set =
+            RuleSet::new(&[rule("legacy.a", "b"), rule("legacy.a", "\"Odd\".\"c.d\"")], Homes::default()).unwrap();
         let a = TableName::new("legacy", "a");
         assert_eq!(set.targets_of(&a), [TableName::new("legacy", "b"), TableName::new("Odd", "c.d")]);
         assert_eq!(set.targets_of(&TableName::new("x", "y")), [TableName::new("x", "y")]);
@@ -242,14 +273,15 @@ mod tests {
     #[test]
     fn given_merges_that_skip_when_ordered_then_they_come_after_those_before_them() {
         let skip = |from: &str| Rule { on_existing: OnExisting::Skip, ..rule(from, "p.t") };
-        let set = RuleSet::new(&[rule("p.a", "p.t"), skip("p.b"), skip("p.c"), rule("p.d", "p.u")]).unwrap();
+        let set = RuleSet::new(&[rule("p.a", "p.t"), skip("p.b"), skip("p.c"), rule("p.d", "p.u")], Homes::default())
+            .unwrap();
         let turn = |n: &str| set.turn(&TableName::new("p", n));
         assert_eq!((turn("a"), turn("b"), turn("c"), turn("d"), turn("other")), (0, 1, 2, 0, 0));
     }
 
     #[test]
     fn given_rules_that_cannot_be_meant_when_read_then_the_key_is_named() {
-        let bad = |r: Rule| RuleSet::new(&[r]).unwrap_err().key;
+        let bad = |r: Rule| RuleSet::new(&[r], Homes::default()).unwrap_err().key;
         assert_eq!(bad(rule("a.b.c", "t")), "from");
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
         assert_eq!(bad(Rule { rename: map(&[("x", "z"), ("y", "z")]), ..rule("p.a", "t") }), "rename");
@@ -257,6 +289,6 @@ mod tests {
         assert_eq!(bad(Rule { rename: map(&[("x", "z")]), set: map(&[("z", "1")]), ..rule("p.a", "t") }), "set");
         let explode = vec![Explode { path: "tags".into(), to: "p.t".into(), set: map(&[("a", "item")]) }];
         assert_eq!(bad(Rule { explode, ..rule("p.a", "p.t") }), "explode[0].to");
-        assert_eq!(RuleSet::new(&[rule("p.a", "t"), rule("p.a", "t")]).unwrap_err().rule, 1);
+        assert_eq!(RuleSet::new(&[rule("p.a", "t"), rule("p.a", "t")], Homes::default()).unwrap_err().rule, 1);
     }
 }

@@ -18,6 +18,7 @@ fn column(name: &str, type_name: &str, kind: Kind, nullable: bool) -> Column {
         identity: None,
         default: None,
         collation: None,
+        data: Default::default(),
         portable_binary: true,
     }
 }
@@ -76,7 +77,7 @@ both = "coalesce(name, '-') || case when flag then '!' else '?' end"
 
 fn compile(rule: &str, source: &Arc<Table>) -> Result<Compiled> {
     let rule: Rule = toml::from_str(rule).unwrap();
-    let rules = RuleSet::new(&[rule]).unwrap();
+    let rules = RuleSet::new(&[rule], Default::default()).unwrap();
     let targets = |name: &TableName| (name.name == "b").then(target);
     Compiled::with_rules(&rules, source, std::slice::from_ref(&source.name), &targets)
 }
@@ -209,7 +210,7 @@ fn given_a_hashed_key_when_it_is_of_the_column_itself_then_it_finds_the_row() {
         Arc::new(Table { identity: RowIdentity::None, columns: target().columns[1..].to_vec(), ..(*target()).clone() })
     };
     let compile = |key: &str| {
-        let rules = RuleSet::new(&[toml::from_str(&rule(key)).unwrap()]).unwrap();
+        let rules = RuleSet::new(&[toml::from_str(&rule(key)).unwrap()], Default::default()).unwrap();
         Compiled::with_rules(&rules, &source(true), &[], &|_| Some(keyless()))
     };
     let found = compile("uuid5('6ba7b810-9dad-11d1-80b4-00c04fd430c8', id)::text").unwrap();

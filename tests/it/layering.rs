@@ -46,7 +46,9 @@ fn layer(module: &str) -> Option<Layer> {
         return Some(Layer::Pure);
     }
     Some(match module.split('/').next()? {
-        "error" | "value" | "schema" | "change" | "position" | "exchange" | "finding" => Layer::Vocabulary,
+        "error" | "value" | "schema" | "definition" | "gtid" | "change" | "position" | "exchange" | "finding" => {
+            Layer::Vocabulary
+        }
         "transform" => Layer::Pure,
         "source" | "target" | "router" | "pgwire" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,

@@ -51,6 +51,7 @@ impl RelationResolver for Believer {
             identity: None,
             default: None,
             collation: None,
+            data: Default::default(),
             portable_binary: true,
         });
         let table = Table {

@@ -341,6 +341,7 @@ fn assemble(
         let modified = (a.type_oid, a.type_modifier);
         let column = Column {
             kind: types::kind(a.type_oid, user),
+            data: Default::default(),
             portable_binary: types::portable_binary(a.type_oid, user),
             name: a.name,
             number: a.number,

@@ -86,7 +86,7 @@ pub fn parse(text: &str, wanted: Wanted<'_>, made_by: &str) -> SchemaScript {
         });
     }
     objects.extend(refresh);
-    SchemaScript { dialect: "postgres".into(), preamble, objects, made_by: made_by.into() }
+    SchemaScript { dialect: "postgres".into(), preamble, objects, made_by: made_by.into(), ..SchemaScript::default() }
 }
 
 /// When an entry is made. `post_data`: an index or a constraint came before it in the dump, so it may depend on one.

@@ -237,7 +237,7 @@ impl<'r> Translator<'r> {
                 // Its commit will say more.
                 self.held_back = None;
                 let commit_start = Position::Lsn(final_lsn);
-                parcel.push(Event::Begin(Begin { commit_start, committed_at, xid: xid.into() }));
+                parcel.push(Event::Begin(Begin { commit_start, committed_at, xid: xid.into(), gtid: None }));
                 return Ok(None);
             }
             Message::Commit { end_lsn, committed_at, .. } => {
@@ -287,7 +287,7 @@ impl<'r> Translator<'r> {
                     Some(event) => {
                         let (commit_start, end, committed_at) = (Position::Lsn(lsn), Position::Lsn(lsn), now());
                         self.held_back = None;
-                        parcel.push(Event::Begin(Begin { commit_start, committed_at, xid: 0 }));
+                        parcel.push(Event::Begin(Begin { commit_start, committed_at, xid: 0, gtid: None }));
                         parcel.push(event);
                         parcel.push(Event::Commit(Commit { end, committed_at }));
                     }

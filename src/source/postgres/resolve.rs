@@ -31,6 +31,7 @@ pub fn compose(
                 identity: None,
                 default: None,
                 collation: None,
+                data: Default::default(),
                 portable_binary: false,
             },
         })

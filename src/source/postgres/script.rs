@@ -82,5 +82,6 @@ pub async fn script(client: &Client, catalog: &Catalog, everything: bool) -> Res
                 .into(),
         objects,
         made_by: "catalog".into(),
+        ..SchemaScript::default()
     })
 }

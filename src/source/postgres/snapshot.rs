@@ -180,6 +180,7 @@ impl SnapshotSession for PgSnapshot {
                     from: (i > 0).then_some(i * pages_each),
                     to: (i + 1 < n).then_some((i + 1) * pages_each),
                     estimated_rows: estimated,
+                    ..Chunk::default()
                 });
             }
         }

@@ -101,6 +101,7 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             },
             default: r.get(12),
             collation: r.get(13),
+            data: Default::default(),
             portable_binary: types::portable_binary(base, &user),
         };
         if r.get::<_, String>(11).is_empty() {

@@ -76,7 +76,8 @@ async fn answer(client: &Client, sql: &str) -> String {
 }
 
 fn copy(t: &str) -> TableCopy {
-    let chunk = |number| Chunk { number, relation: None, from: Some(0), to: None, estimated_rows: 5 };
+    let chunk =
+        |number| Chunk { number, relation: None, from: Some(0), to: None, estimated_rows: 5, ..Chunk::default() };
     TableCopy {
         rules: "[]".into(),
         table: name(t),
@@ -353,6 +354,7 @@ fn script() -> SchemaScript {
             ),
         ],
         made_by: "test".into(),
+        ..SchemaScript::default()
     }
 }
 
