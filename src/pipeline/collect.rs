@@ -349,7 +349,8 @@ impl Collector {
             }))?;
         }
         let Some(target) = self.knowledge.targets.get(&home) else { return Ok(()) };
-        let compiled = Compiled::new(&table, target)?;
+        let known = &self.knowledge;
+        let compiled = Compiled::new(&table, target)?.beside(&known.rules, &home, &known.sources);
         self.route(table, compiled);
         Ok(())
     }

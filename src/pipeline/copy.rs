@@ -84,6 +84,10 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         }
         faults::point("copy.schema_made");
         target.quiesce(&p.target_names(tables.iter().map(|t| &t.name))).await?;
+        // Where rules let rows be there: whether all that is in a table later came from here is known only now.
+        target
+            .note_empty(checkpoint.epoch, &p.target_names(tables.iter().map(|t| &t.name).filter(|t| merges(p, t))))
+            .await?;
         for t in &tables {
             let copy = fresh(p, session.as_ref(), t).await?;
             target.plan_copy(checkpoint.epoch, &copy).await?;
@@ -92,6 +96,7 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         target.save(checkpoint).await?;
         faults::point("copy.planned");
     }
+    super::changed::one_moment(p, checkpoint, session.at()).await?;
     let copies = plan_rest(p, checkpoint, session.as_ref(), &tables, &script).await?;
     let consistent_at = copies
         .iter()
@@ -174,6 +179,7 @@ async fn plan_rest(
 ) -> Result<Vec<TableCopy>> {
     let mut copies = p.target.copies().await?;
     copies.retain(|c| tables.iter().any(|t| t.name == c.table));
+    let untouched = super::changed::untouched(p, &copies)?;
     for copy in &mut copies {
         let Some(table) = tables.iter().find(|t| t.name == copy.table) else { continue };
         let complete = copy.done.len() == copy.plan.chunks.len();
@@ -185,12 +191,14 @@ async fn plan_rest(
             let keyed = matches!(table.identity, RowIdentity::Key(_));
             let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
             let ruled = p.rules.concern(&copy.table);
-            if skips(p, &copy.table) {
-                // It is loaded in one transaction, so nothing of it is there. What the log says of the time before this
+            let apart = can_be_emptied(p, tables, &copy.table);
+            if skips(p, &copy.table) || (!apart && untouched.contains(&copy.table)) {
+                // Nothing of it is there, nor of those that it lies among, or of one that skips, which is loaded in one
+                // transaction. What the log says of the time before this
                 // snapshot must not come again: rows of its own would be taken for another's.
                 *copy = fresh(p, session, table).await?;
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
-            } else if ruled && !can_be_emptied(p, tables, &copy.table) {
+            } else if !apart {
                 // The rows lie among others. What is there stays, what is left is loaded over it, and the log from the
                 // first snapshot on tells what went away meanwhile.
                 if !keep {
@@ -260,6 +268,11 @@ fn skips(p: &Pipeline, source: &TableName) -> bool {
     p.rules.of(source).any(|r| r.rule.on_existing == OnExisting::Skip)
 }
 
+/// Whether the table's rows may meet rows that are there already.
+fn merges(p: &Pipeline, source: &TableName) -> bool {
+    p.rules.of(source).any(|r| r.rule.on_existing != OnExisting::Error)
+}
+
 /// Whether all that is in the target's tables came from this source table.
 fn can_be_emptied(p: &Pipeline, tables: &[Arc<Table>], source: &TableName) -> bool {
     p.rules.of(source).all(|r| r.rule.on_existing == OnExisting::Error)
@@ -303,7 +316,7 @@ async fn copy_tables(
             continue;
         }
         let untouched = copy.done.is_empty();
-        let apart = !p.rules.concern(&copy.table) || can_be_emptied(p, tables, &copy.table);
+        let apart = can_be_emptied(p, tables, &copy.table);
         let mode = match (&copy.resumed_at, untouched) {
             _ if skips(p, &copy.table) => LoadMode::Skip,
             (None, _) if !apart => LoadMode::Append,

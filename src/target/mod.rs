@@ -171,6 +171,13 @@ pub trait Target: Send + Sync {
     async fn copies(&self) -> Result<Vec<TableCopy>>;
     /// The rows that were set aside, by source table and [`DeadLetter::key`].
     async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>>;
+    /// Forgets which rows of these source tables a merge left out: they are copied again.
+    async fn forget_skipped(&self, epoch: i64, sources: &[TableName]) -> Result<()>;
+    /// Notes durably which of these tables hold no row, before anything is written there: what is in them later came
+    /// from the migration, and may be removed for a new copy. A missing table is passed over; an older note of a table that holds rows goes.
+    async fn note_empty(&self, epoch: i64, tables: &[TableName]) -> Result<()>;
+    /// The tables that [`Target::note_empty`] noted.
+    async fn noted_empty(&self) -> Result<Vec<TableName>>;
     /// Notes that a table's keys and indexes are made.
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()>;
     /// A session that loads chunks.

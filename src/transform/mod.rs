@@ -71,6 +71,13 @@ impl Compiled {
         Ok(Compiled::passing(source.clone(), Arc::new(target)))
     }
 
+    /// The same where rules may bring rows of other tables into `target`, which passing rows then lie among.
+    pub fn beside(mut self, rules: &RuleSet, target: &TableName, sources: &[TableName]) -> Compiled {
+        let alone = rules.is_empty() || rules.writers_of(target, sources.iter()).len() <= 1;
+        self.outputs.iter_mut().for_each(|o| o.alone = alone);
+        self
+    }
+
     /// Rows of `source` go into `target` as they are; both have the same columns.
     pub fn passing(source: Arc<Table>, target: Arc<Table>) -> Compiled {
         let output = Output { target, on_existing: OnExisting::Error, alone: true, parent: None, program: None };
@@ -96,7 +103,8 @@ impl Compiled {
             })
         };
         if !rules.concern(&source.name) {
-            return Compiled::new(source, &*find(&rules.homes().table(&source.name))?);
+            let name = rules.homes().table(&source.name);
+            return Ok(Compiled::new(source, &*find(&name)?)?.beside(rules, &name, sources));
         }
         let mut outputs = Vec::new();
         for named in rules.of(&source.name) {

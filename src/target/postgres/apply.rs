@@ -460,7 +460,7 @@ impl PgApplier {
         self.begin().await?;
         self.steps(batch, &mut applied).await?;
         for letter in &batch.set_aside {
-            self.simple(&super::bookkeeping::set_aside_sql(&self.name, letter)).await?;
+            self.simple(&super::notes::set_aside_sql(&self.name, letter)).await?;
         }
         if let (Some(end), true) = (end, applied.missing.is_empty()) {
             self.finish_batch(end).await?;

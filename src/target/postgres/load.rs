@@ -169,7 +169,7 @@ impl Loader for PgLoader {
         let name = now.table.name.clone();
         let rows = self.finish(now, source).await?;
         for letter in std::mem::take(&mut self.letters) {
-            let sql = bookkeeping::set_aside_sql(&self.name, &letter);
+            let sql = super::notes::set_aside_sql(&self.name, &letter);
             self.conn.execute(&sql).await.map_err(|e| load_error(&name, e))?;
         }
         // Refused if a newcomer has raised the epoch; else the newcomer waits for this commit.
