@@ -211,7 +211,8 @@ async fn plan_rest(
             } else if keep {
                 // Rows may have moved between pages since the first snapshot: what is left is loaded over what is there.
                 copy.resumed_at = Some(session.at().clone());
-                if !ruled {
+                // Without the schema's own key, what is there finds the rows: the key that the target's table came with.
+                if !ruled && p.create_schema {
                     p.target.create_key(script, &copy.table).await?;
                 }
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
