@@ -1,6 +1,6 @@
 //! The copy: schema, chunks in parallel, keys and indexes. Resumable between any two commits.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -189,8 +189,11 @@ async fn plan_rest(
         if !complete && (!same_snapshot || other_rules) {
             let now = session.plan(table, chunk_bytes()).await?;
             let keyed = matches!(table.identity, RowIdentity::Key(_));
-            let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
             let ruled = p.rules.concern(&copy.table);
+            let keep = !copy.done.is_empty()
+                && now.storage == copy.plan.storage
+                && keyed
+                && (ruled || two_moments_can_meet(p, table).await?);
             let apart = can_be_emptied(p, tables, &copy.table);
             if skips(p, &copy.table) || (!apart && untouched.contains(&copy.table)) {
                 // Nothing of it is there, nor of those that it lies among, or of one that skips, which is loaded in one
@@ -237,6 +240,17 @@ async fn plan_rest(
         );
     }
     Ok(copies)
+}
+
+/// Whether rows of a table as they were at two moments can lie in its target table together: by its key they find each
+/// other, and no other constraint that is there already could refuse a row because of one that is gone at the source.
+async fn two_moments_can_meet(p: &Pipeline, table: &Table) -> Result<bool> {
+    let found = p.target.tables(&[p.rules.homes().table(&table.name)]).await?;
+    let Some(there) = found.into_iter().next().flatten() else { return Ok(true) };
+    let names = |t: &Table| t.key().iter().map(|&k| t.columns[k].name.clone()).collect::<BTreeSet<_>>();
+    // A schema that is made gets the key before anything is loaded over rows that are there.
+    let keyed = p.create_schema || names(&there) == names(table);
+    Ok(keyed && !there.has_secondary_unique)
 }
 
 /// A piece of work for one worker.

@@ -200,7 +200,8 @@ impl Loader for PgLoader {
 fn load_error(table: &TableName, e: Error) -> Error {
     let e = e.context(format!("loading {table}"));
     match e.code() {
-        Some("23505") => e.hint("the target's table held rows before the copy: empty it and start again"),
+        Some("23505") => e.hint("two rows met in a unique constraint of the target: its table held rows before, the source's rows are not unique in it, or, after an interruption, they are of two moments. Empty the table, or drop the constraint until the target is consistent; then start again"),
+        Some("42P10") => e.hint("the copy was interrupted, and the target's table has no unique key over the columns that find its rows: add one, then start again"),
         Some("23502" | "23514") => {
             e.hint("the target has a constraint that the source has not: drop or relax it, then start again")
         }
