@@ -32,6 +32,8 @@ pub struct Batch {
     pub counts: Counts,
     /// Changes that rules could not carry.
     pub set_aside: Vec<DeadLetter>,
+    /// Whether what the target refuses is set aside instead of failing the batch. Then each step keeps its changes.
+    pub apart: bool,
 }
 
 /// Where a batch ends.
@@ -84,6 +86,19 @@ pub enum Step {
 pub struct Sets {
     /// In order of first appearance.
     pub tables: Vec<TableSet>,
+    /// Every change as the source made it, in its order; only in a batch that is [`Batch::apart`].
+    pub singles: Vec<Single>,
+}
+
+/// A change of the source, kept for a target that takes others of its set and not this one.
+#[derive(Clone, Debug)]
+pub struct Single {
+    /// What becomes of it.
+    pub compiled: Arc<Compiled>,
+    /// The change.
+    pub change: Change,
+    /// Where its transaction's commit record starts.
+    pub at: Arc<Position>,
 }
 
 /// Compacted changes of one table.
@@ -371,6 +386,15 @@ impl Batch {
                 n[op as usize] += 1;
                 self.counts.by_table.push((table.clone(), n));
             }
+        }
+    }
+
+    /// Keeps a change that was just added, for the case that the target refuses it.
+    pub fn keep(&mut self, single: Single) {
+        self.apart = true;
+        // What a rule's filter left out may have made no set.
+        if let Some(Step::Sets(sets)) = self.steps.last_mut() {
+            sets.singles.push(single);
         }
     }
 

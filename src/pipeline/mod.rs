@@ -4,6 +4,7 @@ pub mod batch;
 mod changed;
 pub mod collect;
 pub mod copy;
+pub mod dead;
 pub mod ruled;
 pub mod stream;
 

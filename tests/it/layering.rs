@@ -36,6 +36,7 @@ fn layer(module: &str) -> Option<Layer> {
         "pgwire/quote",
         "pgwire/types",
         "pipeline/collect",
+        "pipeline/dead",
         "source/mysql/types",
         "source/mongo/types",
         "verify/digest",

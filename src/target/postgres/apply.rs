@@ -20,6 +20,7 @@ use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
+use crate::pipeline::dead::Dead;
 use crate::position::{Lsn, Position};
 use crate::schema::{Table, TableName};
 use crate::target::{Applied, Applier, BatchEnd, DdlOutcome};
@@ -48,6 +49,9 @@ pub struct PgApplier {
     /// Commits whose log may not be flushed yet: the log's insert position after the commit, and what was committed.
     unflushed: VecDeque<(Lsn, Position)>,
     durable: Option<Position>,
+    /// Rows whose changes were refused and set aside, by this session's commits, and in the open transaction.
+    pub(super) dead: Dead,
+    pub(super) dying: Dead,
     /// Where another session can be had, for what must commit before the batch.
     server: Option<ConnInfo>,
 }
@@ -97,6 +101,8 @@ impl PgApplier {
             open: false,
             unflushed: VecDeque::new(),
             durable: None,
+            dead: Dead::default(),
+            dying: Dead::default(),
             server: None,
         })
     }
@@ -138,7 +144,12 @@ impl PgApplier {
     }
 
     /// Applies one step's sets. Everything is sent before the first answer is awaited.
-    async fn sets(&mut self, sets: &Sets, convergent: bool, missing: &mut Vec<(Arc<Table>, Row)>) -> Result<()> {
+    pub(super) async fn sets(
+        &mut self,
+        sets: &Sets,
+        convergent: bool,
+        missing: &mut Vec<(Arc<Table>, Row)>,
+    ) -> Result<()> {
         if !sets.tables.iter().any(|t| t.table.has_secondary_unique && !t.original.is_empty()) {
             let all: Vec<&TableSet> = sets.tables.iter().collect();
             return self.table_sets(&all, convergent, missing).await;
@@ -396,13 +407,14 @@ impl PgApplier {
         Ok(())
     }
 
-    async fn simple(&mut self, sql: &str) -> Result<()> {
+    pub(super) async fn simple(&mut self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(|e| wrap("applying changes", &e))
     }
 
     async fn steps(&mut self, batch: &Batch, applied: &mut Applied) -> Result<()> {
         for step in &batch.steps {
             match step {
+                Step::Sets(sets) if batch.apart && !batch.convergent => self.sets_apart(sets, applied).await?,
                 Step::Sets(sets) => self.sets(sets, batch.convergent, &mut applied.missing).await?,
                 Step::Truncate { tables, restart_identity } => {
                     self.simple(&st::truncate(tables, *restart_identity)).await?;
@@ -447,6 +459,7 @@ impl PgApplier {
         let (done, at) = tokio::join!(self.client.batch_execute("COMMIT"), self.client.query_one(&lsn, &[]));
         self.open = false;
         done.map_err(|e| wrap("committing a batch", &e))?;
+        self.dead.merge(std::mem::take(&mut self.dying));
         let at = at.map_err(|e| wrap("reading the target's log position", &e))?;
         let at: String = at.get(0);
         if let Ok(at) = at.parse::<Lsn>() {
@@ -459,7 +472,7 @@ impl PgApplier {
         let mut applied = Applied::default();
         self.begin().await?;
         self.steps(batch, &mut applied).await?;
-        for letter in &batch.set_aside {
+        for letter in applied.refused.iter().chain(&batch.set_aside) {
             self.simple(&super::notes::set_aside_sql(&self.name, letter)).await?;
         }
         if let (Some(end), true) = (end, applied.missing.is_empty()) {
@@ -484,6 +497,7 @@ impl Applier for PgApplier {
 
     async fn rollback(&mut self) -> Result<()> {
         self.open = false;
+        self.dying = Dead::default();
         self.client.batch_execute("ROLLBACK").await.map_err(|e| wrap("rolling back on the target", &e))
     }
 

@@ -1,5 +1,6 @@
 //! PostgreSQL as a target: COPY for the copy, set-based statements for the stream, bookkeeping beside the rows.
 
+mod apart;
 pub mod apply;
 pub mod bookkeeping;
 pub mod catalog;
@@ -164,7 +165,7 @@ impl Target for PostgresTarget {
     async fn copies(&self) -> Result<Vec<TableCopy>> {
         bookkeeping::copies(&*self.control().await?, &self.name).await
     }
-    async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>> {
+    async fn dead_letters(&self) -> Result<Vec<(TableName, Vec<String>)>> {
         notes::dead_letters(&*self.control().await?, &self.name).await
     }
     async fn forget_skipped(&self, epoch: i64, sources: &[TableName]) -> Result<()> {

@@ -27,11 +27,16 @@ pub fn set_aside_sql(name: &str, letter: &DeadLetter) -> String {
     )
 }
 
-/// The rows that were set aside, by source table and key.
-pub async fn dead_letters(client: &Client, name: &str) -> Result<Vec<(TableName, Option<String>)>> {
-    let sql = "SELECT table_schema, table_name, row_key::text FROM switchyard.dead_letter WHERE name = $1";
+/// The changes that were set aside: the source table, and the row's keys before and after.
+pub async fn dead_letters(client: &Client, name: &str) -> Result<Vec<(TableName, Vec<String>)>> {
+    let sql = "SELECT table_schema, table_name, row_key::text,
+                      (SELECT jsonb_object_agg(k, row_data->k) FROM jsonb_object_keys(row_key) AS k)::text
+               FROM switchyard.dead_letter WHERE name = $1 ORDER BY seq";
     let rows = client.query(sql, &[&name]).await.map_err(|e| wrap("reading what was set aside", &e))?;
-    Ok(rows.iter().map(|r| (TableName::new(r.get::<_, String>(0), r.get::<_, String>(1)), r.get(2))).collect())
+    let keys = |r: &tokio_postgres::Row| {
+        [r.get::<_, Option<String>>(2), r.get(3)].into_iter().flatten().collect::<Vec<String>>()
+    };
+    Ok(rows.iter().map(|r| (TableName::new(r.get::<_, String>(0), r.get::<_, String>(1)), keys(r))).collect())
 }
 
 /// Forgets which rows of these source tables a merge left out.
