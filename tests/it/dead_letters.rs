@@ -220,3 +220,23 @@ fn given_dead_letters_under_rules_when_the_target_refuses_a_row_or_an_item_then_
     assert_eq!(target.number("select count(*) from numbers where n = 0"), 5);
     assert_eq!(target.number("select count(*) from tags where id between 5 and 9"), 0);
 }
+
+#[test]
+fn given_dead_letters_when_the_target_refuses_a_row_of_the_copy_then_it_stops_and_says_what_it_can_do() {
+    let (db, config) = strict("dead_copy");
+    db.on_source().run("update t set must = null where id = 100");
+    let mut daemon = Daemon::spawn(&config);
+    assert_eq!(daemon.exit_status(), 1);
+    let log = daemon.log();
+    for words in [
+        "copying public.t",
+        "null value in column \"must\"",
+        "sets aside what the target refuses in the stream, not in the copy",
+    ] {
+        assert!(log.contains(words), "{words:?} is not in\n{log}");
+    }
+    db.on_source().run("update t set must = 0 where id = 100");
+    let mut daemon = Daemon::spawn(&config);
+    daemon.wait_level(&db.source);
+    assert_eq!(db.on_target().number("select count(*) from t"), 500);
+}
