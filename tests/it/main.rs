@@ -18,6 +18,7 @@ mod fk_cycles;
 mod http;
 mod identities;
 mod layering;
+mod mysql_wire;
 mod network;
 mod outage;
 mod partitions;
