@@ -26,7 +26,7 @@ struct Assigned {
 }
 
 impl Scope<'_> {
-    fn error(&self, by: &str, what: impl std::fmt::Display) -> Error {
+    pub(super) fn error(&self, by: &str, what: impl std::fmt::Display) -> Error {
         Error::fatal(format!("{}: {by}: {what}", self.named.label())).with_code("switchyard:rule")
     }
 
@@ -115,6 +115,7 @@ impl Scope<'_> {
             target: Arc::new(target),
             on_existing: rule.on_existing,
             alone: self.alone,
+            parent: None,
             program: Some(program),
         })
     }
@@ -167,12 +168,19 @@ impl Scope<'_> {
         let label =
             format!("rule {}, explode {} ({} → {})", self.named.number + 1, nth + 1, self.named.from, target.name);
         let program = Program { label, fields, items: Some(items), ..p.clone() };
+        let skips = self.named.rule.on_existing == OnExisting::Skip;
+        let parent = match skips {
+            true => Some(Arc::new(self.parent_key(&by("set"), parent, &columns, &program, &owner)?)),
+            false => None,
+        };
         let identity = RowIdentity::Key(owner);
         let target = Table { columns, identity, full_old_rows: false, ..target.clone() };
         Ok(Output {
             target: Arc::new(target),
-            on_existing: OnExisting::Error,
+            // Items have no key of their own that could be there already; they come and go as their parents do.
+            on_existing: if skips { OnExisting::Skip } else { OnExisting::Error },
             alone: self.alone,
+            parent,
             program: Some(program),
         })
     }

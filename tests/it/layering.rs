@@ -39,6 +39,7 @@ fn layer(module: &str) -> Option<Layer> {
         "mywire/quote",
         "transport/url",
         "pipeline/collect",
+        "pipeline/dead",
         "source/mysql/types",
         "source/mysql/columns",
         "source/mysql/follow",
