@@ -183,7 +183,12 @@ fn given_transactions_when_tracked_then_only_whole_ones_pass() {
     assert_eq!(s(kind::GTID, &gtid_body(3)).unwrap(), Step::Begin);
     let e = s(kind::GTID, &gtid_body(4)).unwrap_err();
     assert!(e.class() == Class::Fatal && e.message().contains(":3 ") && e.message().contains("no end"), "{e}");
-    assert!(s(kind::QUERY, &query_body("/* x */ (INSERT INTO t VALUES (1))")).unwrap_err().message().contains("instead of rows"));
+    assert!(
+        s(kind::QUERY, &query_body("/* x */ (INSERT INTO t VALUES (1))"))
+            .unwrap_err()
+            .message()
+            .contains("instead of rows")
+    );
     let mut t = TransactionTracker::new(Flavour::MySql);
     assert!(step(&mut t, &mut d, kind::XID, &[0; 8]).unwrap_err().message().contains("outside"));
 }
@@ -250,7 +255,11 @@ fn any_table() -> impl Strategy<Value = Vec<u8>> {
     let types = prop::sample::select(vec![
         0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 242, 245, 246, 247, 248, 252, 253, 254, 255,
     ]);
-    (prop::collection::vec(types, 1..12), prop::collection::vec(any::<u8>(), 0..24), prop::collection::vec(any::<u8>(), 0..60))
+    (
+        prop::collection::vec(types, 1..12),
+        prop::collection::vec(any::<u8>(), 0..24),
+        prop::collection::vec(any::<u8>(), 0..60),
+    )
         .prop_map(|(types, meta, optional)| {
             let mut body = vec![1, b's', 0, 1, b't', 0, types.len() as u8];
             body.extend_from_slice(&types);

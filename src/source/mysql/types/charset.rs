@@ -65,7 +65,8 @@ pub enum Multi {
 const REFUSED: [&str; 6] = ["big5", "eucjpms", "gb18030", "gb2312", "sjis", "ujis"];
 
 impl Multi {
-    const ALL: &'static [(&'static str, Multi)] = &[("cp932", Multi::Cp932), ("euckr", Multi::Euckr), ("gbk", Multi::Gbk)];
+    const ALL: &'static [(&'static str, Multi)] =
+        &[("cp932", Multi::Cp932), ("euckr", Multi::Euckr), ("gbk", Multi::Gbk)];
     fn encoding(self) -> &'static Encoding {
         match self {
             Multi::Cp932 => encoding_rs::SHIFT_JIS,
