@@ -19,6 +19,7 @@ mod http;
 mod identities;
 mod layering;
 mod mysql_source;
+mod mysql_binlog;
 mod mysql_wire;
 mod network;
 mod outage;

@@ -185,7 +185,7 @@ impl Decoder {
                 self.fixed_part(header, 8)?;
                 let table_id = c.u48()?;
                 c.u16()?;
-                Body::TableMap(TableMapEvent { table_id, body: body.slice(8..) })
+                Body::TableMap(TableMapEvent { table_id, flavour: self.flavour, body: body.slice(8..) })
             }
             WRITE_ROWS_V1 | UPDATE_ROWS_V1 | DELETE_ROWS_V1 => {
                 self.fixed_part(header, 8)?;

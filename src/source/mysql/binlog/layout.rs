@@ -215,7 +215,11 @@ fn resolve(column: &MapColumn, known: Option<&ColumnType>) -> Parsed<(ColumnType
         _ if column.is_text() => text(column, known),
         other => Err(format!("type {other} is not supported").into()),
     };
-    let (ty, wire) = found?;
+    let (mut ty, wire) = found?;
+    // MariaDB's VECTOR is a VARBINARY in its log.
+    if (known, &ty) == (Some(&ColumnType::Vector), &ColumnType::Bytes) {
+        ty = ColumnType::Vector;
+    }
     let agrees = match (known, &ty) {
         (None, _) => true,
         (Some(ColumnType::Enum(_)), ColumnType::Enum(_)) | (Some(ColumnType::Set(_)), ColumnType::Set(_)) => true,
