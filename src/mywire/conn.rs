@@ -12,7 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::auth::{Authenticator, Step};
 use super::conninfo::{MyConnInfo, WORDS};
 use super::errors;
-use super::packet::{self, ColumnDef, Done, Greeting, MAX_PAYLOAD, MORE_RESULTS, Reader, Response, ServerError};
+use super::packet::{
+    self, ColumnDef, Done, Greeting, IN_TRANSACTION, MAX_PAYLOAD, MORE_RESULTS, Reader, Response, ServerError,
+};
 use super::packet::{capability, text_fields};
 pub use super::server::{Flavour, Server};
 pub use super::session::Preset;
@@ -76,10 +78,10 @@ pub struct MyConn {
     host: String,
     server: Server,
     connection_id: u32,
-    /// The session's own, for KILL and for `processlist`.
     max_allowed_packet: usize,
     /// Rows end in an OK packet, and nothing follows columns.
     pub(super) deprecate_eof: bool,
+    in_transaction: bool,
 }
 
 impl MyConn {
@@ -168,6 +170,7 @@ impl MyConn {
             connection_id: greeting.connection_id,
             max_allowed_packet: MAX_PAYLOAD,
             deprecate_eof: wanted & capability::DEPRECATE_EOF != 0,
+            in_transaction: false,
         };
         conn.authenticate(info, program, wanted, &greeting).await?;
         Ok(conn)
@@ -244,6 +247,10 @@ impl MyConn {
     /// Whether the connection is over TLS.
     pub fn is_tls(&self) -> bool {
         self.stream.is_tls()
+    }
+    /// Whether a transaction is open, as far as the last answer told.
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction
     }
     /// Whether nothing more can be done over it: lost, or left in the middle of a command.
     pub fn is_closed(&self) -> bool {
@@ -322,12 +329,20 @@ impl MyConn {
                 Head::File => return Err(self.broken("a request for a file, which was not offered")),
             };
             let more = done.status & MORE_RESULTS != 0;
+            if !more {
+                self.finished(&done);
+            }
             all.push(done);
             if !more {
-                self.state = State::Idle;
                 return Ok(all);
             }
         }
+    }
+
+    /// The server is done with a command.
+    pub(super) fn finished(&mut self, done: &Done) {
+        self.state = State::Idle;
+        self.in_transaction = done.status & IN_TRANSACTION != 0;
     }
 
     /// What a result begins with.
