@@ -240,7 +240,7 @@ impl MyConn {
     pub fn connection_id(&self) -> u32 {
         self.connection_id
     }
-    /// The largest statement or packet that the server takes, in bytes.
+    /// The server's limit in bytes: a statement or packet has to be smaller than this, a statement by two.
     pub fn max_allowed_packet(&self) -> usize {
         self.max_allowed_packet
     }
@@ -395,7 +395,8 @@ impl MyConn {
                 return Err(Error::retry(format!("{}: the connection was left in the middle of a command", self.name)));
             }
         }
-        if body.len() >= self.max_allowed_packet {
+        // With the command's byte; and what is as large as the limit is too large (`net_realloc`, net_serv.cc).
+        if body.len() + 1 >= self.max_allowed_packet {
             return Err(Error::fatal(format!(
                 "{}: a statement of {} bytes is larger than the server's max_allowed_packet, {} bytes",
                 self.name,

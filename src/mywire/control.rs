@@ -32,6 +32,7 @@ pub async fn connect(info: &MyConnInfo, side: &'static str, program: &str, prese
         let mut conn = open(info, program, &doing).await?;
         let version: Option<String> = conn.query_first("SELECT VERSION()").await.map_err(|e| wrap(&doing, &e))?;
         let server = Server::named(version.as_deref().unwrap_or(""));
+        // Both of its results are read here: dropping a query reads it to its end.
         conn.query_drop(settings(preset, server.flavour)).await.map_err(|e| wrap(&doing, &e))?;
         Ok(conn)
     };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::conn::{Head, MyConn, State, command};
 use super::errors;
-use super::packet::{Done, MAX_PAYLOAD, MORE_RESULTS, ServerError};
+use super::packet::{Done, MORE_RESULTS, ServerError};
 use crate::error::{Class, Error, Result};
 
 /// The largest packet that is sent; the server reads a packet whole before it looks into it.
@@ -54,7 +54,8 @@ impl MyConn {
         self.check_loading()?;
         // Left in the middle it must not be finished: the rows so far would count as the whole file.
         self.state = State::Busy;
-        let piece = PIECE.min(self.max_allowed_packet()).min(MAX_PAYLOAD - 1).max(1);
+        // What is as large as max_allowed_packet is too large (`net_realloc`, net_serv.cc).
+        let piece = PIECE.min(self.max_allowed_packet().saturating_sub(1)).max(1);
         for piece in data.chunks(piece) {
             self.put_header(piece.len());
             self.write_with(piece).await?;

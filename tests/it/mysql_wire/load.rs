@@ -26,7 +26,7 @@ fn escaped(field: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn given_rows_of_any_bytes_when_loaded_then_they_are_there_and_a_broken_load_leaves_none() {
     for install in installs() {
-        let server = quick(&install).start().unwrap();
+        let server = quick(&install).setting("max_allowed_packet", "65536").start().unwrap();
         let mut conn = connect(&server).await;
         conn.execute("create database d; create table d.t (a int primary key, b longblob)").await.unwrap();
         let mut data = Vec::new();
@@ -106,6 +106,19 @@ async fn given_rows_of_any_bytes_when_loaded_then_they_are_there_and_a_broken_lo
             }
             assert_eq!(conn.query("select count(*) from d.t").await.unwrap()[0][0].as_deref(), Some(&b"0"[..]));
         }
+        // A session that somebody ends while it loads says so.
+        let mut other = MyConn::connect(&info(&server.url("")), "target", "load", Preset::Target).await.unwrap();
+        other.execute("begin").await.unwrap();
+        other.load_local_start(LOAD).await.unwrap();
+        other.load_local_write(&data).await.unwrap();
+        conn.execute(format!("kill {}", other.connection_id())).await.unwrap();
+        let e = loop {
+            if let Err(e) = other.load_local_write(&data).await {
+                break e;
+            }
+        };
+        assert!(e.is_retry() && other.is_closed(), "{e}");
+
         conn.execute("begin").await.unwrap();
         let e = conn.load_local_start(LOAD.replace("d.t", "d.nothing")).await.unwrap_err();
         assert_eq!(e.code(), Some("1146"));

@@ -1,6 +1,7 @@
 //! The MySQL wire client and the private servers beneath it, on MySQL and MariaDB.
 
 mod auth;
+mod garbage;
 mod load;
 mod log;
 
@@ -131,6 +132,13 @@ async fn given_a_row_of_20_mb_when_written_and_read_then_every_byte_is_there() {
             }
             assert_eq!((rows, bytes), (2, len + 4 + 4), "{len}");
         }
+        // The largest statement that is let out is one that the server takes.
+        let mut largest = b"select 1 /*".to_vec();
+        largest.resize((100 << 20) - 2 - 2, b'x');
+        largest.extend_from_slice(b"*/");
+        conn.execute(&largest).await.unwrap();
+        largest.push(b' ');
+        assert!(conn.execute(&largest).await.is_err() && !conn.is_closed());
         let e = conn.execute(vec![b' '; 101 << 20]).await.unwrap_err();
         assert!(e.message().contains("max_allowed_packet") && !e.is_retry() && !conn.is_closed(), "{e}");
     }
@@ -188,6 +196,7 @@ async fn given_a_server_wide_default_that_would_change_values_when_a_session_beg
         let server = quick(&install)
             .setting("sql_mode", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH")
             .setting("init_connect", "set autocommit = 0")
+            .setting("transaction_isolation", "READ-COMMITTED")
             .start()
             .unwrap();
         server.sql("set global sql_select_limit = 1; set global time_zone = '+05:00'").unwrap();
@@ -220,6 +229,15 @@ async fn given_a_server_wide_default_that_would_change_values_when_a_session_beg
             let e = strict.execute(bad).await.unwrap_err();
             assert!(!e.is_retry() && !e.message().contains("2023"), "{e}");
         }
+        // A snapshot sees what was there when it was taken, whatever isolation the server prefers.
+        let reads = "select count(*) from d.t";
+        conn.execute("start transaction with consistent snapshot").await.unwrap();
+        assert!(conn.in_transaction());
+        let before = conn.query(reads).await.unwrap();
+        target.execute("insert into t (a) values (100)").await.unwrap();
+        assert_eq!(conn.query(reads).await.unwrap(), before);
+        conn.execute("commit").await.unwrap();
+        assert!(!conn.in_transaction() && conn.query(reads).await.unwrap() != before);
         let found = target.execute("update t set c = 'y' where a = 7").await.unwrap();
         assert_eq!(found.affected, 1, "an UPDATE counts what it found");
     }
