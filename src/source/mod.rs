@@ -29,6 +29,19 @@ pub struct SourceOptions {
     pub selection: Selection,
     /// Parallel readers of the copy; the snapshot is planned so that each has work.
     pub workers: usize,
+    /// What becomes of dates that are none.
+    pub zero_dates: ZeroDates,
+}
+
+/// What becomes of MySQL's dates that are none: `0000-00-00`, and those with a month or day of zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroDates {
+    /// They are sent as they are: a target without such dates stops and names the row.
+    #[default]
+    Keep,
+    /// NULL is sent in their place.
+    Null,
 }
 
 /// Opens the source that the URL's scheme names. Connects to nothing yet.
