@@ -12,7 +12,7 @@ const MOST_DIGITS: u32 = 1000;
 
 /// The type that holds every value of `data`, as PostgreSQL's catalog prints it, and what decoders call it. Numbers without
 /// sign become the next wider type; labels become text; what has no counterpart is text, too.
-pub fn postgres(data: &DataType) -> (String, Kind) {
+pub fn of(data: &DataType) -> (String, Kind) {
     let plain = |name: &str, kind| (name.to_owned(), kind);
     match data {
         DataType::Bool => plain("boolean", Kind::Bool),
@@ -52,7 +52,7 @@ pub fn postgres(data: &DataType) -> (String, Kind) {
         DataType::Json { verbatim: true } => plain("json", Kind::Json),
         DataType::Json { verbatim: false } => plain("jsonb", Kind::Jsonb),
         DataType::Network => plain("inet", Kind::Other),
-        DataType::Array { element } => (format!("{}[]", postgres(element).0), Kind::Other),
+        DataType::Array { element } => (format!("{}[]", of(element).0), Kind::Other),
         DataType::Char { .. }
         | DataType::Varchar { .. }
         | DataType::Text { .. }
@@ -142,7 +142,7 @@ mod tests {
             (DataType::Network, "inet", Kind::Other),
             (DataType::Other, "text", Kind::Text),
         ] {
-            assert_eq!(postgres(&data), (name.to_owned(), kind), "{data:?}");
+            assert_eq!(of(&data), (name.to_owned(), kind), "{data:?}");
         }
     }
 

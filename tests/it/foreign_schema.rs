@@ -1,6 +1,5 @@
 //! Schemas between engines on a real PostgreSQL: what a source says of its tables, and what a target makes of another engine's.
 
-
 use switchyard::definition::{
     ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
 };

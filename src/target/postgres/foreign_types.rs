@@ -36,7 +36,7 @@ pub fn place(data: &DataType, numbered: bool, chosen: Option<&str>) -> Placed {
         }
         other => other.clone(),
     };
-    let (type_name, kind) = typename::postgres(&data);
+    let (type_name, kind) = typename::of(&data);
     let data = match data {
         DataType::Enum { .. } | DataType::Set { .. } | DataType::Other => DataType::Text { bytes: None },
         DataType::Char { length } => DataType::Varchar { length },
