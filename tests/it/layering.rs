@@ -34,6 +34,8 @@ fn layer(module: &str) -> Option<Layer> {
         "source/postgres/copytext",
         "source/postgres/dump_text",
         "source/postgres/default_value",
+        "target/postgres/compatible",
+        "target/postgres/fit",
         "target/postgres/foreign",
         "target/postgres/foreign_types",
         "pgwire/quote",
