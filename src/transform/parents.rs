@@ -29,7 +29,7 @@ impl Scope<'_> {
         for &k in parent.target.key() {
             let key = &parent.target.columns[k];
             let made = match &rule.fields[k] {
-                FieldFrom::Column(c) => Ident(&self.source.columns[*c].name).to_string(),
+                FieldFrom::Column(c) | FieldFrom::Converted(c, _) => Ident(&self.source.columns[*c].name).to_string(),
                 FieldFrom::Computed(e) => e.sql().to_owned(),
             };
             let wanted = words(&made, false);
@@ -37,7 +37,7 @@ impl Scope<'_> {
                 FieldFrom::Computed(e) => {
                     wanted.is_some() && words(e.sql(), true) == wanted && prints_alike(key, &columns[*i])
                 }
-                FieldFrom::Column(_) => false,
+                FieldFrom::Column(_) | FieldFrom::Converted(..) => false,
             };
             let Some(&i) = owner.iter().find(|i| holds(i)) else {
                 return Err(self

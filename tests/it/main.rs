@@ -15,6 +15,7 @@ mod example_legacy;
 mod expressions;
 mod fencing;
 mod fk_cycles;
+mod foreign_schema;
 mod http;
 mod identities;
 mod layering;

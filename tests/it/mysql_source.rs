@@ -29,6 +29,7 @@ pub fn open(server: &MyServer, database: &str) -> Arc<dyn Source> {
         selection: switchyard::transform::select::Selection::new(&[format!("\"{database}\".*")], &[]).unwrap(),
         workers: 2,
         whole_rows: Vec::new(),
+        zero_dates: Default::default(),
     };
     source::open(options).unwrap()
 }
