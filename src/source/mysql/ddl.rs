@@ -23,8 +23,9 @@ pub mod written;
 #[cfg(test)]
 mod tests;
 
-pub use known::{Consequence, Known};
+pub use known::{Consequence, Known, World};
 pub use parse::read;
+pub use shape::{Key, keys_of};
 
 use crate::definition::DataType;
 use crate::schema::TableName;

@@ -7,8 +7,7 @@ use super::shadow::{Role, belongs, shadow_of};
 use super::shape::{Deed, Key, Shape};
 use super::{AlterOp, CreateTable, Session, Stated};
 use crate::change::{Ddl, DdlEffect};
-use crate::schema::{Table, TableId, TableName};
-use crate::transform::select::Selection;
+use crate::schema::{Column, Table, TableId, TableName};
 
 /// What follows from a statement, in order.
 #[derive(Clone, Debug)]
@@ -27,13 +26,12 @@ pub enum Consequence {
     },
 }
 
-/// How a source names and logs tables.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Habits {
-    /// Table names are compared without regard to case, and stored in lower case (`lower_case_table_names` is not 0).
-    pub lower_case: bool,
-    /// Computed columns stand in [`Table::generated`]. Both families send them in the log like others.
-    pub computed_apart: bool,
+/// What the stream knows beside the tables.
+pub struct World<'a> {
+    /// Whether a table is of the migration.
+    pub selects: &'a dyn Fn(&TableName) -> bool,
+    /// The number of a table within the run.
+    pub id: &'a dyn Fn(&TableName) -> TableId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +53,10 @@ struct Entry {
 }
 
 /// See the module.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Known {
     entries: BTreeMap<TableName, Entry>,
-    selection: Selection,
-    habits: Habits,
-    next_id: u32,
+    lower_case: bool,
 }
 
 /// A statement while its consequences are found.
@@ -100,13 +96,13 @@ fn quoted(name: &TableName) -> String {
 }
 
 impl Known {
-    /// No tables yet; those of `selection` are followed.
-    pub fn new(selection: Selection, habits: Habits) -> Known {
-        Known { entries: BTreeMap::new(), selection, habits, next_id: 0 }
+    /// No tables yet. `lower_case` says that the server compares names of tables without regard to case and stores them
+    /// in lower case (`lower_case_table_names` is not 0).
+    pub fn new(lower_case: bool) -> Known {
+        Known { entries: BTreeMap::new(), lower_case }
     }
 
-    /// A table of the migration as the catalog describes it; its columns' numbers are their places. Tables that come
-    /// later in the log are numbered ([`Table::id`]) behind the largest.
+    /// A table of the migration as the catalog describes it; its columns' numbers are their places.
     pub fn add(&mut self, table: Table, keys: &[Key]) {
         self.put(table, keys, Part::Followed);
     }
@@ -123,7 +119,6 @@ impl Known {
     }
 
     fn put(&mut self, table: Table, keys: &[Key], part: Part) {
-        self.next_id = self.next_id.max(table.id.0.saturating_add(1));
         let shape = Some(Shape::of(&table, keys));
         self.entries.insert(table.name.clone(), Entry { part, shape, table: Arc::new(table) });
     }
@@ -131,6 +126,11 @@ impl Known {
     /// A table of the migration as it is now.
     pub fn table(&self, name: &TableName) -> Option<&Arc<Table>> {
         self.entries.get(name).filter(|e| e.part == Part::Followed).map(|e| &e.table)
+    }
+
+    /// The table's columns as the server orders them, computed ones too: numbers tell who is who, not who stands where.
+    pub fn ordered(&self, name: &TableName) -> Option<Vec<&Column>> {
+        self.entries.get(name).and_then(|e| e.shape.as_ref()).map(|s| s.columns().collect())
     }
 
     /// Whether rows of the table are an online schema change's business and none of ours.
@@ -159,22 +159,16 @@ impl Known {
     }
 
     fn fold(&self, name: &TableName) -> TableName {
-        if self.habits.lower_case {
+        if self.lower_case {
             TableName::new(name.schema.to_lowercase(), name.name.to_lowercase())
         } else {
             name.clone()
         }
     }
 
-    fn id(&mut self) -> TableId {
-        let id = TableId(self.next_id);
-        self.next_id = self.next_id.saturating_add(1);
-        id
-    }
-
     /// Whether a table of that name would be followed.
-    fn wanted(&self, name: &TableName) -> bool {
-        self.selection.selects(name) && !self.is_shadow(name)
+    fn wanted(&self, name: &TableName, world: &World<'_>) -> bool {
+        (world.selects)(name) && !self.is_shadow(name)
     }
 
     /// What follows from `stated`, which [`super::read`] made of `statement`. Afterwards the tables are as they are behind
@@ -183,7 +177,13 @@ impl Known {
     /// The tables may come from a catalog that was read at a later moment than the log's place (a daemon that starts
     /// again). What the statement adds, renames or drops may then be so already: the effect tells the table as it is
     /// known, and what the statement did to rows.
-    pub fn carry(&mut self, statement: &str, stated: &Stated, session: &Session) -> Vec<Consequence> {
+    pub fn carry(
+        &mut self,
+        statement: &str,
+        stated: &Stated,
+        session: &Session,
+        world: &World<'_>,
+    ) -> Vec<Consequence> {
         let tag = match stated {
             Stated::CreateTable(_) => "CREATE TABLE",
             Stated::AlterTable { .. } => "ALTER TABLE",
@@ -196,13 +196,15 @@ impl Known {
         };
         let mut say = Saying { statement, tag, out: Vec::new() };
         match stated {
-            Stated::CreateTable(text) => self.create(text, session, &mut say),
-            Stated::AlterTable { name, ops, ignore } => self.alter(&self.fold(name), ops, *ignore, session, &mut say),
+            Stated::CreateTable(text) => self.create(text, session, world, &mut say),
+            Stated::AlterTable { name, ops, ignore } => {
+                self.alter(&self.fold(name), (ops, *ignore), session, world, &mut say)
+            }
             Stated::DropTable { temporary: true, .. } => {}
-            Stated::DropTable { names, .. } => names.iter().for_each(|n| self.dropped(&self.fold(n), &mut say)),
+            Stated::DropTable { names, .. } => names.iter().for_each(|n| self.dropped(&self.fold(n), world, &mut say)),
             Stated::RenameTable { pairs } => {
                 let pairs: Vec<_> = pairs.iter().map(|(a, b)| (self.fold(a), self.fold(b))).collect();
-                self.rename(&pairs, &mut say);
+                self.rename(&pairs, world, &mut say);
             }
             Stated::Truncate { name } => {
                 let name = self.fold(name);
@@ -214,7 +216,7 @@ impl Known {
                 let folded = self.fold(&TableName::new(name.clone(), ""));
                 let inside: Vec<TableName> =
                     self.entries.keys().filter(|n| n.schema == folded.schema).cloned().collect();
-                inside.iter().for_each(|n| self.dropped(n, &mut say));
+                inside.iter().for_each(|n| self.dropped(n, world, &mut say));
             }
             Stated::NotUnderstood { why, subject, mentions } => {
                 let mentions: BTreeSet<TableName> = mentions.iter().map(|m| self.fold(m)).collect();
@@ -226,7 +228,7 @@ impl Known {
                     }
                 }
                 let subject = subject.as_ref().map(|s| self.fold(s));
-                if let Some(name) = subject.filter(|s| self.wanted(s)) {
+                if let Some(name) = subject.filter(|s| self.wanted(s, world)) {
                     say.stop(&name, not_understood(why));
                 }
             }
@@ -235,7 +237,7 @@ impl Known {
         say.out
     }
 
-    fn dropped(&mut self, name: &TableName, say: &mut Saying<'_>) {
+    fn dropped(&mut self, name: &TableName, world: &World<'_>, say: &mut Saying<'_>) {
         match self.entries.get(name).map(|e| &e.part) {
             Some(Part::Followed) => {
                 self.entries.remove(name);
@@ -243,12 +245,12 @@ impl Known {
             }
             Some(_) => drop(self.entries.remove(name)),
             // The catalog was read after it went; the target may have it.
-            None if self.wanted(name) => say.effect(name, DdlEffect::Dropped { table: name.clone() }),
+            None if self.wanted(name, world) => say.effect(name, DdlEffect::Dropped { table: name.clone() }),
             None => {}
         }
     }
 
-    fn create(&mut self, text: &CreateTable, session: &Session, say: &mut Saying<'_>) {
+    fn create(&mut self, text: &CreateTable, session: &Session, world: &World<'_>, say: &mut Saying<'_>) {
         let name = self.fold(&text.name);
         if text.temporary {
             return;
@@ -259,7 +261,7 @@ impl Known {
             && let Some((of, role)) = self.owner(&name)
         {
             if !(known.is_some() && text.if_not_exists) {
-                let selected = self.selection.selects(&name);
+                let selected = (world.selects)(&name);
                 self.create_shadow(&name, &of, role, text, like.as_ref(), session);
                 if selected {
                     say.out.push(Consequence::Shadow { table: name, of });
@@ -267,12 +269,12 @@ impl Known {
             }
             return;
         }
-        if !self.selection.selects(&name) {
+        if !(world.selects)(&name) {
             return;
         }
         if known.is_some() {
             if text.or_replace {
-                self.dropped(&name, say);
+                self.dropped(&name, world, say);
             } else if !text.if_not_exists {
                 // The catalog was read after the statement.
                 if let Some(table) = self.table(&name).cloned() {
@@ -283,7 +285,7 @@ impl Known {
                 return;
             }
         }
-        let id = self.id();
+        let id = (world.id)(&name);
         let shape = match &like {
             Some(l) => match self.entries.get(l).and_then(|e| e.shape.as_ref()) {
                 Some(s) => {
@@ -296,7 +298,7 @@ impl Known {
             None if text.select || text.columns.is_empty() => {
                 Err("it was created from a query, and the log does not tell its columns".to_owned())
             }
-            None => Shape::created(id, text, self.habits.computed_apart, self.full_old_rows(), session),
+            None => Shape::created(id, text, self.full_old_rows(), session),
         };
         let shape = match shape {
             Ok(s) => s,
@@ -326,14 +328,15 @@ impl Known {
         like: Option<&TableName>,
         session: &Session,
     ) {
-        let id = self.id();
+        // Its rows go nowhere: the number is of the table that it works for.
+        let Some(id) = self.entries.get(of).map(|e| e.table.id) else { return };
         let original = self.entries.get(of).and_then(|e| e.shape.clone());
         let shape = match like {
             Some(l) if l == of => original.as_ref().map(|o| o.like(id)),
             Some(_) => None,
             None if text.columns.is_empty() || text.select => None,
             None => {
-                let made = Shape::created(id, text, self.habits.computed_apart, self.full_old_rows(), session).ok();
+                let made = Shape::created(id, text, self.full_old_rows(), session).ok();
                 match (made, &original) {
                     (Some(mut s), Some(o)) => {
                         s.number_like(o);
@@ -358,12 +361,19 @@ impl Known {
         self.entries.insert(name.clone(), Entry { part, shape, table });
     }
 
-    fn alter(&mut self, name: &TableName, ops: &[AlterOp], ignore: bool, session: &Session, say: &mut Saying<'_>) {
+    fn alter(
+        &mut self,
+        name: &TableName,
+        (ops, ignore): (&[AlterOp], bool),
+        session: &Session,
+        world: &World<'_>,
+        say: &mut Saying<'_>,
+    ) {
         // Rows that another table of the migration gave or got.
         for op in ops {
             if let AlterOp::Unlogged { what, other: Some(other) } = op {
                 let other = self.fold(other);
-                if self.entries.get(&other).is_some_and(|e| e.part == Part::Followed) || self.wanted(&other) {
+                if self.entries.get(&other).is_some_and(|e| e.part == Part::Followed) || self.wanted(&other, world) {
                     say.stop(&other, unlogged(what));
                 }
             }
@@ -398,11 +408,11 @@ impl Known {
             None => {}
         }
         if let Some(to) = renamed {
-            self.rename(&[(name.clone(), to)], say);
+            self.rename(&[(name.clone(), to)], world, say);
         }
     }
 
-    fn rename(&mut self, pairs: &[(TableName, TableName)], say: &mut Saying<'_>) {
+    fn rename(&mut self, pairs: &[(TableName, TableName)], world: &World<'_>, say: &mut Saying<'_>) {
         // Where each name's table was before the statement; `None` is a table that is not known.
         let mut places: BTreeMap<TableName, Option<TableName>> = BTreeMap::new();
         let mut gone: BTreeSet<TableName> = BTreeSet::new();
@@ -477,7 +487,7 @@ impl Known {
                     self.entries.insert(name.clone(), e.clone());
                 }
                 _ => {
-                    if before.is_some_and(|b| b.part == Part::Followed) || self.wanted(name) {
+                    if before.is_some_and(|b| b.part == Part::Followed) || self.wanted(name, world) {
                         say.stop(name, history());
                     }
                 }

@@ -88,8 +88,6 @@ pub struct Shape {
     estimated_rows: u64,
     bytes: u64,
     next: i32,
-    /// Computed columns stand apart.
-    apart: bool,
 }
 
 fn same(a: &str, b: &str) -> bool {
@@ -118,7 +116,6 @@ impl Shape {
             estimated_rows: table.estimated_rows,
             bytes: table.bytes,
             next,
-            apart: !table.generated.is_empty(),
         };
         for k in keys {
             shape.push_key(&k.name, k.unique, &k.columns, k.computed);
@@ -135,13 +132,7 @@ impl Shape {
     ///
     /// # Errors
     /// What cannot be.
-    pub fn created(
-        id: TableId,
-        text: &CreateTable,
-        apart: bool,
-        full_old_rows: bool,
-        session: &Session,
-    ) -> Result<Shape, String> {
+    pub fn created(id: TableId, text: &CreateTable, full_old_rows: bool, session: &Session) -> Result<Shape, String> {
         let mut shape = Shape {
             id,
             held: Vec::new(),
@@ -153,7 +144,6 @@ impl Shape {
             estimated_rows: 0,
             bytes: 0,
             next: 1,
-            apart,
         };
         let mut ignored = Deed::default();
         for c in &text.columns {
@@ -311,12 +301,12 @@ impl Shape {
             data: text.data.clone(),
             nullable,
             identity: text.numbered.then_some(Identity::ByDefault),
-            default: if text.numbered { None } else { default },
+            default: text.generated.clone().or(if text.numbered { None } else { default }),
             collation: text.collation.clone(),
             portable_binary: false,
         };
         let fill = fill.or_else(|| Some(fill::of(text, nullable, session)));
-        Held { column, apart: self.apart && text.generated.is_some(), fill }
+        Held { column, apart: text.generated.is_some(), fill }
     }
 
     fn implied_not_null(&self, text: &ColumnText, session: &Session) -> bool {
@@ -471,13 +461,13 @@ impl Shape {
         let in_primary =
             self.keys.iter().any(|k| k.name == "PRIMARY" && k.columns.iter().any(|(n, _)| *n == to.number));
         to.nullable &= !in_primary;
-        let computed = text.generated.is_some() && !held.apart;
+        // What rows hold comes out of the expression, or did: the new one is their value only if it was computed before.
+        let computed = text.generated.is_none() && old.apart;
         let rewritten = !keeps(&from.type_name, &from.data, &to.type_name, &to.data)
             || (from.nullable && !to.nullable && !session.strict)
             || (text.charset.is_some() && !holds_all(text.charset.as_deref(), session))
             // Its rows may get numbers for 0 and NULL.
             || (from.identity.is_none() && to.identity.is_some())
-            // The expression may be another one, and what there was before is not known.
             || computed;
         if let Some(place) = self.held.get_mut(at) {
             *place = held;
@@ -557,6 +547,11 @@ impl Shape {
         after.keys.iter_mut().flat_map(|k| &mut k.columns).for_each(|(n, _)| *n = new(*n));
         after.finds = after.finder().unwrap_or_default();
         (after, deed)
+    }
+
+    /// All columns as the server orders them, computed ones too.
+    pub fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.held.iter().map(|h| &h.column)
     }
 
     /// The numbers of its columns.
