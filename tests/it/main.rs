@@ -21,6 +21,7 @@ mod identities;
 mod layering;
 mod mysql_source;
 mod mysql_binlog;
+mod mysql_ddl;
 mod mysql_wire;
 mod network;
 mod outage;

@@ -5,6 +5,7 @@ mod bounds;
 pub mod catalog;
 mod check;
 pub mod columns;
+pub mod ddl;
 mod follow;
 mod place;
 mod script;
