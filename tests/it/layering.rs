@@ -48,7 +48,6 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mysql/types",
         "source/mysql/columns",
         "source/mysql/follow",
-        "source/mysql/shapes",
         "source/mysql/bounds",
         "source/mysql/ddl",
         "source/mongo/types",

@@ -149,7 +149,9 @@ async fn given_every_type_when_copied_and_when_streamed_then_the_rows_are_the_sa
         let session = source.begin(&tables).await.unwrap();
         let (_, copied) = read(session.as_ref(), &tables[0], 1 << 20).await;
         let mut tail = Tail::start(&source, session.as_ref(), session.start(), &tables);
-        server.sql("set sql_mode = ''; insert into d.b select * from d.a; update d.b set i4 = 7; delete from d.b").unwrap();
+        server
+            .sql("set sql_mode = ''; insert into d.b select * from d.a; update d.b set i4 = 7; delete from d.b")
+            .unwrap();
         source.mark("end").await.unwrap();
         let events = tail.until("end").await;
         let rows: BTreeMap<_, _> = copied.iter().map(|r| (texts(r)[0].clone(), texts(r))).collect();
@@ -250,12 +252,16 @@ async fn given_keys_of_many_kinds_when_cut_while_written_then_every_row_is_there
 async fn given_a_cut_stream_when_begun_again_at_any_commit_then_nothing_is_missing_or_twice() {
     for install in installs() {
         let server = quick(&install);
-        server.sql("create database d; create table d.t (id int primary key, v int); create table d.u (id int)").unwrap();
+        server
+            .sql("create database d; create table d.t (id int primary key, v int); create table d.u (id int)")
+            .unwrap();
         let source = open(&server, "d");
         let tables = source.tables().await.unwrap();
         let session = source.begin(&tables).await.unwrap();
         for i in 0..20 {
-            server.sql(&format!("insert into d.t values ({i}, 1); flush binary logs; insert into d.u values (1)")).unwrap();
+            server
+                .sql(&format!("insert into d.t values ({i}, 1); flush binary logs; insert into d.u values (1)"))
+                .unwrap();
         }
         let mut tail = Tail::start(&source, session.as_ref(), session.start(), &tables);
         source.mark("end").await.unwrap();
@@ -293,7 +299,9 @@ async fn given_logs_that_were_purged_when_looked_at_then_the_error_says_what_is_
         let source = open(&server, "d");
         let tables = source.tables().await.unwrap();
         let session = source.begin(&tables).await.unwrap();
-        server.sql("insert into d.t values (1); flush binary logs; insert into d.t values (2); flush binary logs").unwrap();
+        server
+            .sql("insert into d.t values (1); flush binary logs; insert into d.t values (2); flush binary logs")
+            .unwrap();
         let logs = server.sql("show binary logs").unwrap();
         let last = logs.lines().last().unwrap().split('|').next().unwrap().to_owned();
         if install.version.contains("MariaDB") {
@@ -307,7 +315,9 @@ async fn given_logs_that_were_purged_when_looked_at_then_the_error_says_what_is_
         let error = match verified {
             Err(e) => e,
             // MariaDB says it when it is asked for the log.
-            Ok(()) => source.tail(session.identity(), session.start().clone(), &tables, out, confirmed).await.unwrap_err(),
+            Ok(()) => {
+                source.tail(session.identity(), session.start().clone(), &tables, out, confirmed).await.unwrap_err()
+            }
         };
         assert!(!error.is_retry(), "{error}");
         assert!(error.hint_text().is_some_and(|h| h.contains("anew")), "{error:?}");
