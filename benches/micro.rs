@@ -243,7 +243,7 @@ fn binlog_rows(update: bool) -> (TableLayout, Vec<RowsEvent>) {
     map.extend_from_slice(b"\x01\x01\x00\x02\x01\x2d\x04\x0c\x01a\x01b\x01c\x01d\x01e\x01f");
     let Body::TableMap(map) = decoder.event(&framed(19, &map)).expect("a table map").body else { unreachable!() };
     let layout = TableLayout::new(&map.parse().expect("a table"), None).expect("a layout");
-    let mut row = |out: &mut Vec<u8>, i: usize, change: u8| {
+    let row = |out: &mut Vec<u8>, i: usize, change: u8| {
         out.push(0);
         out.extend_from_slice(&(i as u64).to_le_bytes());
         out.extend_from_slice(&(i as u32 * 7).to_le_bytes());
