@@ -465,3 +465,30 @@ async fn given_sets_of_transaction_ids_when_computed_with_then_the_server_agrees
     }
     assert_eq!(found, Some(executed));
 }
+
+#[tokio::test]
+async fn given_rows_that_are_not_logged_whole_when_decoded_then_what_is_missing_is_unsent() {
+    for (install, flavour) in servers() {
+        let server = MyServer::builder(&install).start().unwrap();
+        let statements = "set session binlog_row_image = MINIMAL; \
+             create table a (id int primary key, v varchar(10), b text, n int); insert into a (id, v) values (1, 'x'); \
+             update a set n = 5; delete from a";
+        let (file, _, _) = record(&server, statements).await;
+        let (mut decoder, mut layout, mut found) = (Decoder::new(flavour), None, Vec::new());
+        for bytes in events(&file) {
+            match decoder.event(&bytes).unwrap().body {
+                Body::TableMap(map) => layout = Some(TableLayout::new(&map.parse().unwrap(), None).unwrap()),
+                Body::Rows(rows) => {
+                    let all = rows.decode(layout.as_ref().unwrap(), OldRows::Whole).unwrap();
+                    found.extend(all.into_iter().map(|c| (c.old.map(|r| shown(&r)), c.new.map(|r| shown(&r)))));
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(found.len(), 3);
+        let key = "\"1\"\tUNSENT\tUNSENT\tUNSENT".to_owned();
+        assert!(found[0].1.as_ref().unwrap().starts_with("\"1\"\t\"x\"\t"), "{found:?}");
+        assert_eq!(found[1], (Some(key.clone()), Some("UNSENT\tUNSENT\tUNSENT\t\"5\"".to_owned())));
+        assert_eq!(found[2], (Some(key), None));
+    }
+}
