@@ -61,6 +61,8 @@ pub struct TableMapEvent {
 /// A table as the log describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMap {
+    /// Who wrote it.
+    pub flavour: Flavour,
     /// Database.
     pub schema: String,
     /// Table.
@@ -154,7 +156,8 @@ impl TableMapEvent {
             });
         }
         meta.end()?;
-        let mut map = TableMap { schema, table, columns, primary_key: None, key_has_prefix: false };
+        let mut map =
+            TableMap { flavour: self.flavour, schema, table, columns, primary_key: None, key_has_prefix: false };
         map.optional(self.flavour, c)?;
         Ok(map)
     }

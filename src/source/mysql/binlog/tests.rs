@@ -243,6 +243,30 @@ fn given_json_that_refers_to_itself_when_printed_then_it_is_refused_soon() {
     assert_eq!(out, b"null");
 }
 
+#[test]
+fn given_dates_and_times_of_the_old_form_when_decoded_then_only_one_family_has_them() {
+    // As MariaDB 10.11 logged them under mysql56_temporal_format = OFF; MySQL's before 5.6 are the same.
+    let body = b"\x01t\0\x04oldt\0\x04\x03\x0c\x0b\x07\0\x0e\x01\x01\0\x04\x08\x01i\x01a\x01c\x01e";
+    let map = |flavour| TableMapEvent { table_id: 1, flavour, body: Bytes::from_static(body) }.parse().unwrap();
+    let layout = TableLayout::new(&map(Flavour::MySql), None).unwrap();
+    let event = RowsEvent {
+        table_id: 1,
+        op: crate::change::Op::Insert,
+        statement_end: true,
+        no_foreign_key_checks: false,
+        columns: 4,
+        present: Bytes::new(),
+        present_after: Bytes::new(),
+        partial: false,
+        rows: Bytes::from_static(b"\0\x01\0\0\0\0\x69\xd3\x85\x68\x12\0\0\xc0\x1d\xfe\x70\x3e\xba\x65"),
+    };
+    let rows = event.decode(&layout, OldRows::Whole).unwrap();
+    let expected = ["1", "2024-01-31 12:34:56", "-12:34:56", "2024-01-31 12:34:56+00"];
+    assert_eq!(rows[0].new, Some(crate::value::Row::from_texts(expected.map(Some))));
+    let e = TableLayout::new(&map(Flavour::MariaDb), None).unwrap_err();
+    assert!(e.message().contains("column a") && e.message().contains("old form"), "{e}");
+}
+
 /// A table of every type, by random types and metadata; and rows of it.
 fn any_event() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let kinds = prop::sample::select(vec![
