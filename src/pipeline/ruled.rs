@@ -10,7 +10,7 @@ use crate::finding::{Finding, Severity};
 use crate::schema::{Table, TableName};
 use crate::target::{Checkpoint, CopyStage, TableCopy, Target};
 use crate::transform::Compiled;
-use crate::transform::rules::{OnExisting, Rule, RuleSet};
+use crate::transform::rules::{Homes, OnExisting, Rule, RuleSet};
 
 /// What a look at the rules found.
 pub struct Looked {
@@ -110,7 +110,9 @@ pub(super) async fn notice_changes(p: &Pipeline, checkpoint: &mut Checkpoint) ->
     let mut stale: Vec<(TableName, Vec<TableName>)> = Vec::new();
     for copy in &changed {
         let before: Vec<Rule> = serde_json::from_str(&copy.rules).unwrap_or_default();
-        let before = RuleSet::new(&before, p.rules.homes().clone()).unwrap_or_default();
+        // Types belong to tables without rules, which this one may have become.
+        let homes = Homes { types: Default::default(), ..p.rules.homes().clone() };
+        let before = RuleSet::new(&before, homes).unwrap_or_default();
         let mut targets = before.targets_of(&copy.table);
         targets.extend(p.rules.targets_of(&copy.table));
         targets.sort();

@@ -187,7 +187,7 @@ fn load_error(table: &TableName, e: Error) -> Error {
     let e = e.context(format!("loading {table}"));
     match e.code() {
         Some("23505") => e.hint("the target's table held rows before the copy: empty it and start again"),
-        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03") => e.hint(st::MISFIT),
+        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03" | "22P05") => e.hint(st::MISFIT),
         Some("54000") => e.hint(st::TOO_WIDE),
         Some("23502" | "23514") => {
             e.hint("the target has a constraint that the source has not: drop or relax it, then start again")

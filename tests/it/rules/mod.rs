@@ -1,5 +1,6 @@
 //! Rules on real servers, one matter a test: what the copy made of rows, and what the stream made of every kind of change.
 
+mod conversions;
 mod merges;
 
 use crate::support::{Config, Daemon, Database, Sql, assert_same_rows};
