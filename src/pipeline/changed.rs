@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::TableName;
 use crate::target::{Checkpoint, CopyStage, TableCopy};
-use crate::transform::rules::{OnExisting, RuleSet};
+use crate::transform::rules::{Homes, OnExisting, RuleSet};
 
 /// A table that was copied, with the rules that it was copied by.
 struct Copied<'a> {
@@ -101,7 +101,8 @@ fn read<'a>(p: &Pipeline, copies: &'a [TableCopy]) -> Result<Vec<Copied<'a>>> {
                 .hint("nothing but Switchyard may write into the schema switchyard; use the version that wrote it")
         };
         let rules: Vec<_> = serde_json::from_str(&copy.rules).map_err(|e| unreadable(e.to_string()))?;
-        let before = RuleSet::new(&rules, p.rules.homes().clone()).map_err(|e| unreadable(e.message))?;
+        let before = RuleSet::new(&rules, Homes { types: Default::default(), ..p.rules.homes().clone() })
+            .map_err(|e| unreadable(e.message))?;
         let targets = [&before, &p.rules].iter().flat_map(|r| r.targets_of(&copy.table)).collect();
         copied.push(Copied { copy, before, targets, changed: copy.rules != p.rules.text_of(&copy.table) });
     }

@@ -407,6 +407,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn given_columns_of_another_engine_when_typed_then_no_value_is_too_large_for_the_expressions_type() {
+        let column = |type_name: &str, kind, data| Column {
+            name: "c".into(),
+            number: 1,
+            type_name: type_name.into(),
+            kind,
+            data,
+            nullable: true,
+            identity: None,
+            default: None,
+            collation: None,
+            portable_binary: false,
+        };
+        let int = |bits, unsigned| DataType::Int { bits, unsigned, truth: false };
+        let json = |verbatim| DataType::Json { verbatim };
+        for (column, name, kind) in [
+            (column("bigint unsigned", Kind::Int8, int(64, true)), "numeric(20,0)", Kind::Numeric),
+            (column("int", Kind::Int4, int(32, false)), "int", Kind::Int4),
+            (column("json", Kind::Json, json(false)), "jsonb", Kind::Jsonb),
+            (column("json", Kind::Json, json(true)), "json", Kind::Json),
+            (column("public.doc", Kind::Jsonb, json(false)), "public.doc", Kind::Jsonb),
+        ] {
+            assert_eq!(typed(&column), (name.to_owned(), kind));
+        }
+    }
+
+    #[test]
     fn given_names_when_compared_then_only_near_ones_are_offered() {
         assert_eq!(nearest("stauts", ["id", "status", "zone"].into_iter()), "; did you mean \"status\"?");
         assert_eq!(nearest("xyz", ["id", "status"].into_iter()), "");

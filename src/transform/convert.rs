@@ -96,13 +96,17 @@ impl Conversion {
                 if out.len() == 34 { Ok(()) } else { Err("the value is no UUID") }
             }
             Conversion::BoolToNumber => match text {
-                b"t" => Ok(out.push(b'1')),
-                b"f" => Ok(out.push(b'0')),
+                b"t" | b"f" => {
+                    out.push(if text == b"t" { b'1' } else { b'0' });
+                    Ok(())
+                }
                 _ => Err("the value is no truth value"),
             },
             Conversion::NumberToBool => match text {
-                b"1" => Ok(out.push(b't')),
-                b"0" => Ok(out.push(b'f')),
+                b"1" | b"0" => {
+                    out.push(if text == b"1" { b't' } else { b'f' });
+                    Ok(())
+                }
                 _ => Err("a number other than 0 and 1 is no truth value"),
             },
             Conversion::SetToArray => {

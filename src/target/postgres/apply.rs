@@ -581,7 +581,7 @@ pub(super) fn apply_error(table: &Table, doing: &str, e: &tokio_postgres::Error)
         Some("23505") => wrapped.hint("a row with this key is on the target already: somebody else wrote there, two tables that rules merge have the same key (on_existing says what then), or two source rows are equal under the target's collation"),
         Some("23502" | "23503" | "23514") => wrapped.hint("the target has a constraint that the source has not, or a trigger changed the row: drop or relax it, then start again"),
         Some("42P10") => wrapped.hint("until the target is consistent rows are found by a key, and the target's table has none over these columns: add a primary key or a unique constraint, then start again"),
-        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03") => wrapped.hint(st::MISFIT),
+        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03" | "22P05") => wrapped.hint(st::MISFIT),
         Some("54000") => wrapped.hint(st::TOO_WIDE),
         Some("42P01" | "42703") => wrapped.hint("the target's table is not as it was: make it as the source has it, then start again"),
         _ => wrapped,

@@ -202,7 +202,7 @@ fn load_error(table: &TableName, e: Error) -> Error {
     match e.code() {
         Some("23505") => e.hint("two rows met in a unique constraint of the target: its table held rows before, the source's rows are not unique in it, or, after an interruption, they are of two moments. Empty the table, or drop the constraint until the target is consistent; then start again"),
         Some("42P10") => e.hint("the copy was interrupted, and the target's table has no unique key over the columns that find its rows: add one, then start again"),
-        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03") => e.hint(st::MISFIT),
+        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03" | "22P05") => e.hint(st::MISFIT),
         Some("54000") => e.hint(st::TOO_WIDE),
         Some("23502" | "23514") => {
             e.hint("the target has a constraint that the source has not: drop or relax it, or correct the row at the source, then start again (apply.on_error = \"dead-letter\" sets aside what the target refuses in the stream, not in the copy)")
