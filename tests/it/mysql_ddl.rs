@@ -16,7 +16,7 @@ use switchyard::transform::select::Selection;
 const SETUP: &str = "DROP DATABASE IF EXISTS d; CREATE DATABASE d; USE d;
     CREATE TABLE t (id int NOT NULL AUTO_INCREMENT, name varchar(20) NOT NULL, n int unsigned, price decimal(8,2) DEFAULT '1.00',
         kind enum('a','b') NOT NULL DEFAULT 'a', at datetime(3) NULL, note text, small tinyint(1) NOT NULL DEFAULT 0,
-        tags set('x','y'), twice int AS (id * 2) STORED, PRIMARY KEY (id), UNIQUE KEY name_key (name), KEY n_key (n));
+        tags set('x','y'), twice int AS (small * 2) STORED, PRIMARY KEY (id), UNIQUE KEY name_key (name), KEY n_key (n));
     INSERT INTO t (name, n, price, kind, at, note, tags) VALUES ('one', 1, 2.50, 'b', '2024-02-03 04:05:06.7', 'x', 'x,y');
     CREATE TABLE parts (id int NOT NULL, y int NOT NULL, PRIMARY KEY (id, y)) PARTITION BY RANGE (y)
         (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20))";
@@ -52,13 +52,13 @@ const BOTH: &[&str] = &[
     "ALTER TABLE t ADD b1 float NOT NULL, ADD b2 double DEFAULT 1.25, ADD b3 real, ADD b4 float(7,3) NULL, ADD b5 double(10,2) unsigned NULL, ADD b6 float(30)",
     "ALTER TABLE t ADD c1 bit NOT NULL, ADD c2 bit(5) DEFAULT b'101', ADD c3 year NOT NULL, ADD c4 year DEFAULT '2024'",
     "ALTER TABLE t ADD d1 date NOT NULL, ADD d2 datetime DEFAULT '2020-01-02', ADD d3 datetime(6) DEFAULT '2020-01-02 03:04:05.1', ADD d4 time(2) NOT NULL, ADD d5 time DEFAULT '-12:30:00', ADD d6 timestamp NULL DEFAULT '2020-01-02 03:04:05'",
-    "ALTER TABLE t ADD e1 binary(3) NOT NULL, ADD e2 varbinary(9) DEFAULT x'00ff', ADD e3 binary(4) DEFAULT 'ab', ADD e4 blob, ADD e5 mediumblob NOT NULL",
+    "ALTER TABLE t ADD e1 binary(3) NOT NULL, ADD e2 varbinary(9) DEFAULT x'41ff', ADD e3 binary(4) DEFAULT 'ab', ADD e4 blob, ADD e5 mediumblob NOT NULL",
     "ALTER TABLE t ADD f1 char(3) DEFAULT 'a  ', ADD f2 national varchar(7), ADD f3 character varying(8) NOT NULL, ADD f4 text(1000), ADD f5 tinytext NOT NULL, ADD f6 long varchar, ADD f7 text(100000)",
     "ALTER TABLE t ADD g1 enum('it''s','b ','c') NOT NULL, ADD g2 set('p','q','r') DEFAULT 'r,p', ADD g3 enum('X','Y') DEFAULT 'y', ADD g4 set('p') NOT NULL",
     "ALTER TABLE t ADD h1 varchar(5) CHARACTER SET latin1 COLLATE latin1_bin DEFAULT 'q', ADD h2 char(4) CHARACTER SET binary NOT NULL, ADD h3 bool, ADD h4 integer(4), ADD h5 dec(6), ADD h6 numeric, ADD h7 int8",
-    "ALTER TABLE t ADD i1 int GENERATED ALWAYS AS (id + 1) VIRTUAL, ADD i2 int AS (id + 2) STORED NOT NULL",
+    "ALTER TABLE t ADD i1 int GENERATED ALWAYS AS (small + 1) VIRTUAL, ADD i2 int AS (small + 2) STORED",
     "ALTER TABLE t ADD stamp timestamp DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, ADD s2 datetime(3) DEFAULT NOW(3) NOT NULL",
-    "ALTER TABLE t ADD j1 int DEFAULT (1 + 1), ADD j2 varchar(40) DEFAULT (uuid())",
+    "ALTER TABLE t ADD j1 int DEFAULT (1 + 1)",
     "ALTER TABLE t ADD k1 geometry, ADD k2 point",
     "ALTER TABLE t ADD m1 int NULL DEFAULT NULL, ADD m2 int DEFAULT 5 UNIQUE KEY COMMENT 'x'",
     // Places.
@@ -81,7 +81,7 @@ const BOTH: &[&str] = &[
     "ALTER TABLE t MODIFY at datetime(6)",
     "ALTER TABLE t MODIFY at datetime",
     "ALTER TABLE t MODIFY at date",
-    "ALTER TABLE t MODIFY name text",
+    "ALTER TABLE t DROP KEY name_key, MODIFY name text",
     "ALTER TABLE t MODIFY name char(20) NOT NULL, MODIFY note varchar(300)",
     "ALTER TABLE t MODIFY note mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     "ALTER TABLE t MODIFY small int",
@@ -103,7 +103,10 @@ const BOTH: &[&str] = &[
     "ALTER TABLE t DEFAULT CHARACTER SET = latin1 COLLATE latin1_bin",
     "/* ApplicationName=x; ADD y int */ ALTER /* gh */ TABLE /*!50000 d.*/t # note\n ADD -- DROP name\n z int /* ; */",
     "alter table d.t add column ü int, add `a.b` int default 3 # end",
-    "ALTER TABLE t PARTITION BY HASH (id) PARTITIONS 4",
+    "ALTER TABLE t DROP KEY name_key PARTITION BY HASH (id) PARTITIONS 4",
+    "ALTER TABLE parts ADD PARTITION (PARTITION p2 VALUES LESS THAN (30))",
+    "ALTER TABLE parts REORGANIZE PARTITION p0, p1 INTO (PARTITION p VALUES LESS THAN (20))",
+    "ALTER TABLE parts REMOVE PARTITIONING",
     "CREATE TABLE IF NOT EXISTS t (id int)",
     "DROP TABLE IF EXISTS nothing",
     "RENAME TABLE t TO u, u TO t",
@@ -126,7 +129,6 @@ const MYSQL: &[&str] = &[
     "ALTER TABLE t ADD v vector(3), ADD COLUMN w json DEFAULT ('[]')",
     "ALTER TABLE t ADD COLUMN x int NOT NULL DEFAULT '3' , ALGORITHM=INSTANT",
     "ALTER TABLE t ADD INDEX lower_name ((lower(name))), DROP CONSTRAINT name_key",
-    "CREATE TABLE made (a int, PRIMARY KEY (a)) START TRANSACTION",
 ];
 
 const MARIADB: &[&str] = &[
@@ -134,9 +136,9 @@ const MARIADB: &[&str] = &[
     "ALTER TABLE t DROP COLUMN IF EXISTS nothing, MODIFY COLUMN IF EXISTS nothing int, DROP INDEX IF EXISTS n_key",
     "CREATE OR REPLACE TABLE t (id int PRIMARY KEY, x int)",
     "ALTER ONLINE TABLE t WAIT 5 ADD INDEX IF NOT EXISTS n_key (n), ADD doc json, ADD inet inet6, ADD u uuid NOT NULL",
-    "ALTER TABLE t ADD v int PERSISTENT AS (id + 1), ADD w varchar(9) DEFAULT concat('a', 'b')",
+    "ALTER TABLE t ADD v int AS (small + 1) PERSISTENT, ADD j2 varchar(40) DEFAULT uuid(), ADD w varchar(9) DEFAULT concat('a', 'b')",
     "ALTER TABLE t ADD x int DEFAULT 3 INVISIBLE, ADD z text COMPRESSED",
-    "CREATE INDEX IF NOT EXISTS at_key ON t (at) COMMENT 'x' WAIT 1",
+    "CREATE INDEX IF NOT EXISTS at_key ON t (at) WAIT 1 COMMENT 'x'",
 ];
 
 fn installs() -> [MyInstall; 2] {
@@ -162,7 +164,7 @@ impl Lab {
         let mut conn = MyConn::connect(&info, "source", "test", Preset::Source).await.unwrap();
         conn.execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES'").await.unwrap();
         let (a, b, c) = conn.server().number;
-        let version = u32::try_from(a * 10_000 + b * 100 + c).unwrap();
+        let version = u32::from(a) * 10_000 + u32::from(b) * 100 + u32::from(c);
         let session = Session { mariadb: server.flavour() == Flavour::Mariadb, version, ..Session::default() };
         let session = session.with_time_zone("+00:00").with_sql_mode(1 << 21);
         let selection = Selection::new(&["d.*"], &[]).unwrap();
@@ -218,7 +220,10 @@ fn shown(t: &Table, columns: &[&switchyard::schema::Column]) -> String {
     for c in columns {
         let computed = t.generated.iter().any(|g| g.name == c.name);
         // The catalog of MariaDB prints a default of NULL; expressions are printed as each server likes.
-        let default = c.default.as_deref().filter(|d| *d != "NULL" && !d.contains('(') && !computed);
+        let default =
+            c.default.as_deref().filter(|d| *d != "NULL" && !d.contains('(') && !d.contains("\\'") && !computed);
+        // Bytes are printed as far as a text can hold them.
+        let default = default.filter(|_| c.kind != switchyard::schema::Kind::Bytes);
         let nullable = if c.nullable { "" } else { " NOT NULL" };
         out.push_str(&format!(
             "{} {}{nullable} {:?} default {default:?} computed {computed}\n",
@@ -338,7 +343,7 @@ const ONLINE: &[(&str, &[&str])] = &[
             "create /* gh-ost */ table `d`.`_t_ghc` (id bigint unsigned auto_increment, last_update timestamp not null DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP, hint varchar(64) charset ascii not null, value varchar(4096) charset ascii not null, primary key(id), unique key hint_uidx(hint)) auto_increment=256 comment='gh-ost-changelog'",
             "create /* gh-ost */ table `d`.`_t_gho` like `d`.`t`",
             "alter /* gh-ost */ table `d`.`_t_gho` ADD COLUMN level int NOT NULL DEFAULT 3 AFTER id, MODIFY n bigint unsigned, DROP COLUMN note",
-            "insert into d._t_gho (id, name, n, price, kind, at, small, tags) select id, name, n, price, kind, at, small, tags from d.t",
+            "insert ignore into d._t_gho (id, name, n, price, kind, at, small, tags) select id, name, n, price, kind, at, small, tags from d.t",
             "create /* gh-ost */ table `d`.`_t_del` (id int auto_increment primary key) engine=InnoDB comment='ghost-cut-over-sentry'",
             "drop /* gh-ost */ table if exists `d`.`_t_del`",
             "rename /* gh-ost */ table `d`.`t` to `d`.`_t_del`, `d`.`_t_gho` to `d`.`t`",
@@ -350,7 +355,7 @@ const ONLINE: &[(&str, &[&str])] = &[
         &[
             "create /* gh-ost */ table `d`.`_t_gho` like `d`.`t`",
             "alter /* gh-ost */ table `d`.`_t_gho` ADD COLUMN flag tinyint(1) NOT NULL, ADD extra varchar(9) DEFAULT 'q'",
-            "insert into d._t_gho (id, name, n, price, kind, at, note, small, tags) select id, name, n, price, kind, at, note, small, tags from d.t",
+            "insert ignore into d._t_gho (id, name, n, price, kind, at, note, small, tags) select id, name, n, price, kind, at, note, small, tags from d.t",
             "alter /* gh-ost */ table `d`.`t` rename `_t_del`",
             "alter /* gh-ost */ table `d`.`_t_gho` rename `t`",
         ],
@@ -358,7 +363,7 @@ const ONLINE: &[(&str, &[&str])] = &[
     (
         "pt-online-schema-change",
         &[
-            "CREATE TABLE `d`.`_t_new` (`id` int NOT NULL AUTO_INCREMENT, `name` varchar(20) NOT NULL, `n` int unsigned DEFAULT NULL, `price` decimal(8,2) DEFAULT '1.00', `kind` enum('a','b') NOT NULL DEFAULT 'a', `at` datetime(3) DEFAULT NULL, `note` text, `small` tinyint(1) NOT NULL DEFAULT '0', `tags` set('x','y') DEFAULT NULL, `twice` int GENERATED ALWAYS AS (`id` * 2) STORED, PRIMARY KEY (`id`), UNIQUE KEY `name_key` (`name`), KEY `n_key` (`n`)) ENGINE=InnoDB AUTO_INCREMENT=2 DEFAULT CHARSET=utf8mb4",
+            "CREATE TABLE `d`.`_t_new` (`id` int NOT NULL AUTO_INCREMENT, `name` varchar(20) NOT NULL, `n` int unsigned DEFAULT NULL, `price` decimal(8,2) DEFAULT '1.00', `kind` enum('a','b') NOT NULL DEFAULT 'a', `at` datetime(3) DEFAULT NULL, `note` text, `small` tinyint(1) NOT NULL DEFAULT '0', `tags` set('x','y') DEFAULT NULL, `twice` int GENERATED ALWAYS AS (`small` * 2) STORED, PRIMARY KEY (`id`), UNIQUE KEY `name_key` (`name`), KEY `n_key` (`n`)) ENGINE=InnoDB AUTO_INCREMENT=2 DEFAULT CHARSET=utf8mb4",
             "ALTER TABLE `d`.`_t_new` ADD COLUMN level smallint DEFAULT 7 FIRST, ADD KEY (level)",
             "CREATE TRIGGER `pt_osc_d_t_del` AFTER DELETE ON `d`.`t` FOR EACH ROW DELETE IGNORE FROM `d`.`_t_new` WHERE `d`.`_t_new`.`id` <=> OLD.`id`",
             "INSERT LOW_PRIORITY IGNORE INTO `d`.`_t_new` (id, name, n, price, kind, at, note, small, tags) SELECT id, name, n, price, kind, at, note, small, tags FROM d.t LOCK IN SHARE MODE",

@@ -89,10 +89,6 @@ pub fn read(c: &mut Cursor<'_>) -> Result<Defined, Unclear> {
             || c.word("secondary_engine_attribute")
         {
             c.value()?;
-        } else if c.word("compressed") {
-            if c.is_sign('=') {
-                c.value()?;
-            }
         } else if c.words(&["not", "secondary"]) || c.one_of(&["visible", "invisible", "binary", "enforced"]).is_some()
         {
         } else {

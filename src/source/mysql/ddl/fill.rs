@@ -33,6 +33,9 @@ pub fn of(column: &ColumnText, nullable: bool, session: &Session) -> Fill {
 /// What NOT NULL columns without a default get (manual, "Data Type Default Values"; both families store it on ADD COLUMN
 /// in every sql_mode, or refuse the statement).
 fn implicit(type_name: &str, data: &DataType, session: &Session) -> Option<String> {
+    if !possible(data) {
+        return None;
+    }
     let zeros = |n: u32| "0".repeat(n as usize);
     Some(match data {
         DataType::Int { .. } | DataType::Float { .. } => "0".into(),
@@ -58,6 +61,9 @@ fn implicit(type_name: &str, data: &DataType, session: &Session) -> Option<Strin
 
 /// A default's value in canonical text form, if it is a constant whose meaning for the type is certain.
 fn value(default: &DefaultText, type_name: &str, data: &DataType, session: &Session) -> Option<String> {
+    if !possible(data) {
+        return None;
+    }
     let inner;
     let default = match default {
         DefaultText::Now(_) => return None,
@@ -125,6 +131,16 @@ fn value(default: &DefaultText, type_name: &str, data: &DataType, session: &Sess
         }
         DataType::Json { .. } if matches!(text, "{}" | "[]" | "null" | "true" | "false") => Some(text.to_owned()),
         _ => None,
+    }
+}
+
+/// Whether a server has such a type: sizes decide here how much is written.
+fn possible(data: &DataType) -> bool {
+    match data {
+        DataType::Bits { length, .. } => length.is_none_or(|n| n <= 64),
+        DataType::Bytes { length, fixed: true } => length.is_none_or(|n| n <= 255),
+        DataType::Decimal { scale, .. } => *scale <= 38,
+        _ => true,
     }
 }
 
@@ -280,8 +296,14 @@ pub fn printed(default: &DefaultText, type_name: &str, data: &DataType, session:
         let wide = usize::from(fraction);
         if fraction == 0 { whole.to_owned() } else { format!("{whole}.{part:0<wide$}") }
     };
-    if let DefaultText::Now(n) | DefaultText::Expression(n) = default {
-        return n.clone();
+    match default {
+        DefaultText::Now(n) => return n.clone(),
+        // A call stands bare, anything else in brackets.
+        DefaultText::Expression(e) => {
+            let called = e.ends_with(')') && e.starts_with(|c: char| c.is_ascii_alphabetic());
+            return if called { e.clone() } else { format!("({e})") };
+        }
+        _ => {}
     }
     // As the session wrote it: the server prints a TIMESTAMP's default in the zone of whoever asks, here UTC.
     let canonical = value(default, type_name, data, session);
@@ -295,6 +317,9 @@ pub fn printed(default: &DefaultText, type_name: &str, data: &DataType, session:
             DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } | DataType::Time { fraction, .. },
             Some(v),
         ) => quoted(&padded(v, *fraction)),
+        (DataType::Bytes { .. }, Some(v)) if !session.mariadb => {
+            format!("0x{}", v.trim_start_matches("\\x").to_uppercase())
+        }
         (DataType::Bytes { .. }, _) => match default {
             DefaultText::Text(t) | DefaultText::Number(t) => quoted(t),
             DefaultText::Hex(h) => quoted(&String::from_utf8_lossy(h)),

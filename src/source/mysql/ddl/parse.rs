@@ -198,6 +198,7 @@ fn create(c: &mut Cursor<'_>, or_replace: bool) -> Result<Stated, Unclear> {
         }
         let table = c.table()?;
         let (columns, computed, parts) = key_parts(c)?;
+        wait(c);
         index_options(c, &mut using)?;
         table_locks(c)?;
         let word = kind.map(|k| format!("{} ", k.to_uppercase())).unwrap_or_default();

@@ -13,6 +13,7 @@ pub struct TypeText {
     arguments: Vec<String>,
     unsigned: bool,
     zerofill: bool,
+    compressed: bool,
     /// `SERIAL`: a key that numbers itself.
     pub serial: bool,
 }
@@ -118,7 +119,7 @@ pub fn read(c: &mut Cursor<'_>) -> Result<TypeText, Unclear> {
         // The server takes blanks off the ends of labels (manual, "The ENUM Type").
         arguments.iter_mut().for_each(|a| a.truncate(a.trim_end_matches(' ').len()));
     }
-    Ok(TypeText { word, arguments, unsigned: serial, zerofill: false, serial })
+    Ok(TypeText { word, arguments, unsigned: serial, zerofill: false, compressed: false, serial })
 }
 
 impl TypeText {
@@ -130,6 +131,11 @@ impl TypeText {
             (self.unsigned, self.zerofill) = (true, true);
         } else if c.word("byte") {
             self.binary();
+        } else if c.word("compressed") {
+            self.compressed = true;
+            if c.sign('=') {
+                c.next();
+            }
         } else {
             return c.word("signed");
         }
@@ -209,6 +215,10 @@ impl TypeText {
         }
         if self.zerofill {
             out.push_str(" zerofill");
+        }
+        if self.compressed {
+            // As MariaDB prints it.
+            out.push_str(" /*M!100301 COMPRESSED*/");
         }
         out
     }
