@@ -12,6 +12,7 @@ pub mod finding;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod mywire;
 pub mod pgwire;
 pub mod pipeline;
 pub mod position;
@@ -21,6 +22,7 @@ pub mod source;
 pub mod status;
 pub mod target;
 pub mod transform;
+pub mod transport;
 pub mod value;
 
 pub use error::{Class, Error, Result, ResultExt};

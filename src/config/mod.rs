@@ -498,7 +498,7 @@ fn homes(source: &SecretString, target: &SecretString) -> Homes {
             _ => {
                 let path = rest.trim_start_matches('/').split_once('/').map_or("", |(_, path)| path);
                 let database = path.split(['?', '#']).next().unwrap_or("");
-                crate::pgwire::conninfo::percent_decode(database).unwrap_or_default()
+                crate::transport::url::percent_decode(database).unwrap_or_default()
             }
         }
     };

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::auth::Authenticator;
 use super::conninfo::ConnInfo;
-use super::transport::Transport;
+use super::transport::{self, Transport};
 use super::{errors, tls};
 use crate::error::{Error, Result, ResultExt};
 
@@ -78,7 +78,7 @@ impl PgConn {
             s => Duration::from_secs(s),
         };
         let opening = async {
-            let stream = Transport::open(info, &doing).await?;
+            let stream = transport::open(info, &doing).await?;
             let mut conn = PgConn {
                 stream,
                 buf: BytesMut::with_capacity(8 * 1024),

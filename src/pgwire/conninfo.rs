@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::error::{Error, Result};
+use crate::transport::url;
 
 /// `sslmode` as libpq defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,30 +57,16 @@ impl ConnInfo {
             Error::config(format!("{key}: {what}"))
                 .hint("write postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem")
         };
-        let parsed = url::Url::parse(url.expose_secret()).map_err(|e| bad(format!("not a URL ({e})")))?;
-        if !matches!(parsed.scheme(), "postgres" | "postgresql") {
-            return Err(bad(format!("scheme {:?} is not postgres", parsed.scheme())));
-        }
-        let decode = |s: &str| percent_decode(s).ok_or_else(|| bad("a percent escape is broken".into()));
-        let host = match parsed.host() {
-            Some(url::Host::Ipv6(a)) => a.to_string(),
-            Some(h) => decode(&h.to_string())?,
-            None => return Err(bad("no host".into())),
-        };
-        if parsed.username().is_empty() {
-            return Err(bad("no user".into()));
-        }
-        let user = decode(parsed.username())?;
-        let password = parsed.password().map(decode).transpose()?.map(SecretString::from);
-        let database = match decode(parsed.path().trim_start_matches('/'))? {
-            d if d.is_empty() => user.clone(),
+        let parts = url::parse(url, &["postgres", "postgresql"]).map_err(bad)?;
+        let database = match parts.database {
+            d if d.is_empty() => parts.user.clone(),
             d => d,
         };
         let mut info = ConnInfo {
-            host,
-            port: parsed.port().unwrap_or(5432),
-            user,
-            password,
+            host: parts.host,
+            port: parts.port.unwrap_or(5432),
+            user: parts.user,
+            password: parts.password,
             database,
             sslmode: SslMode::Prefer,
             sslrootcert: None,
@@ -88,10 +75,7 @@ impl ConnInfo {
             connect_timeout: 10,
         };
         let mut mode_given = false;
-        // Not `query_pairs`: that is for forms, where `+` means a blank; libpq takes it as it stands.
-        for pair in parsed.query().unwrap_or("").split('&').filter(|p| !p.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
+        for (name, value) in parts.parameters {
             match &*name {
                 "sslmode" => {
                     mode_given = true;
@@ -137,24 +121,10 @@ impl ConnInfo {
     }
 }
 
-/// What a URL spells with percent escapes; `None` if one is broken.
-pub fn percent_decode(s: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(s.len());
-    let mut bytes = s.bytes();
-    while let Some(b) = bytes.next() {
-        out.push(match b {
-            b'%' => {
-                let hex = [bytes.next()?, bytes.next()?];
-                u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
-            }
-            b => b,
-        });
-    }
-    String::from_utf8(out).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn parse(url: &str) -> Result<ConnInfo> {

@@ -1,181 +1,37 @@
-//! The byte stream beneath a PostgreSQL connection: TCP, or TLS over it after an `SSLRequest`.
+//! Opens the byte stream beneath a PostgreSQL connection: TCP, and TLS over it after an `SSLRequest`.
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
-use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::conninfo::ConnInfo;
 use super::tls;
 use crate::error::{Error, Result};
+pub use crate::transport::Transport;
+use crate::transport::tls::server_name;
 
-/// An open byte stream to a server.
-#[derive(Debug)]
-pub enum Transport {
-    /// TCP.
-    Plain(TcpStream),
-    /// TLS over TCP.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Transport {
-    /// Opens TCP and, as the sslmode says, TLS.
-    ///
-    /// # Errors
-    /// `Retry` when nobody answers; `Fatal` when TLS is refused or the certificate is wrong.
-    pub async fn open(info: &ConnInfo, doing: &str) -> Result<Transport> {
-        let tls = tls::settings(info).map_err(|e| e.context(doing))?;
-        let mut tcp = connect_tcp(info, doing).await?;
-        let Some(tls) = tls else { return Ok(Transport::Plain(tcp)) };
-        let failed =
-            |e: io::Error| tls::explain(doing, &info.host, &e).unwrap_or_else(|| Error::retry(format!("{doing}: {e}")));
-        let mut request = BytesMut::new();
-        frontend::ssl_request(&mut request);
-        tcp.write_all(&request).await.map_err(failed)?;
-        match tcp.read_u8().await.map_err(failed)? {
-            b'S' => {}
-            b'N' if !tls.required => return Ok(Transport::Plain(tcp)),
-            b'N' => return Err(tls::not_offered(doing)),
-            // A server that cannot even fork answers with an error at once; the next attempt may find it better.
-            _ => return Err(Error::retry(format!("{doing}: the server did not answer the TLS request"))),
-        }
-        let name = ServerName::try_from(info.host.clone())
-            .map_err(|_| Error::config(format!("{doing}: {:?} is not a host name", info.host)))?;
-        let stream = TlsConnector::from(tls.config).connect(name, tcp).await.map_err(failed)?;
-        Ok(Transport::Tls(Box::new(stream)))
+/// Opens TCP and, as the sslmode says, TLS.
+///
+/// # Errors
+/// `Retry` when nobody answers; `Fatal` when TLS is refused or the certificate is wrong.
+pub async fn open(info: &ConnInfo, doing: &str) -> Result<Transport> {
+    let tls = tls::settings(info).map_err(|e| e.context(doing))?;
+    let mut tcp = Transport::connect(&info.host, info.port, doing).await?;
+    let Some(tls) = tls else { return Ok(tcp) };
+    let failed =
+        |e: io::Error| tls::explain(doing, &info.host, &e).unwrap_or_else(|| Error::retry(format!("{doing}: {e}")));
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    tcp.write_all(&request).await.map_err(failed)?;
+    match tcp.read_u8().await.map_err(failed)? {
+        b'S' => {}
+        b'N' if !tls.required => return Ok(tcp),
+        b'N' => return Err(tls::not_offered(doing)),
+        // A server that cannot even fork answers with an error at once; the next attempt may find it better.
+        _ => return Err(Error::retry(format!("{doing}: the server did not answer the TLS request"))),
     }
-
-    /// What SCRAM binds itself to, if this is TLS and the certificate permits it.
-    pub fn server_end_point(&self) -> Option<Vec<u8>> {
-        match self {
-            Transport::Plain(_) => None,
-            Transport::Tls(t) => tls::server_end_point(t.get_ref().1.peer_certificates()?.first()?),
-        }
-    }
-
-    /// Lets the kernel wake the reader only once so many bytes have arrived, or the connection has ended (SO_RCVLOWAT;
-    /// lowering it wakes the reader at once if anything is there). Where it cannot be set, every byte wakes the reader.
-    pub fn wake_at(&self, bytes: i32) {
-        let tcp = self.tcp();
-        let size = std::mem::size_of::<i32>() as libc::socklen_t;
-        // SAFETY: the descriptor is open while `tcp` is borrowed, and the option's value is one int, as socket(7) says.
-        unsafe {
-            libc::setsockopt(
-                tcp.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVLOWAT,
-                std::ptr::from_ref(&bytes).cast(),
-                size,
-            );
-        }
-    }
-
-    /// Bounds what the kernel takes in ahead of the reader, on a connection whose round trip is shorter than `within`:
-    /// a peer that sends many small pieces then adds them up in its own buffer, at a third less of its processor time,
-    /// because most find the window closed. Over a longer way the window has to stay open, and nothing is set.
-    pub fn bound_when_near(&self, bytes: usize, within: Duration) {
-        let tcp = self.tcp();
-        if round_trip(tcp).is_some_and(|rtt| rtt < within) {
-            // The buffer is larger than what is asked for only where the kernel's own least size is.
-            let _ = SockRef::from(tcp).set_recv_buffer_size(bytes);
-        }
-    }
-
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Transport::Plain(s) => s,
-            Transport::Tls(t) => t.get_ref().0,
-        }
-    }
-
-    /// Writes without waiting, for a last word on drop.
-    pub fn write_now(&mut self, bytes: &[u8]) {
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let _ = Pin::new(&mut *self).poll_write(&mut context, bytes);
-        let _ = Pin::new(self).poll_flush(&mut context);
-    }
-}
-
-/// The connection's smoothed round trip, where the kernel tells it (tcp(7), `TCP_INFO`).
-fn round_trip(tcp: &TcpStream) -> Option<Duration> {
-    // SAFETY: the descriptor is open while `tcp` is borrowed; the kernel writes at most `size` bytes into a plain struct
-    // for which all zeroes is a value.
-    unsafe {
-        let mut info: libc::tcp_info = std::mem::zeroed();
-        let mut size = std::mem::size_of::<libc::tcp_info>() as libc::socklen_t;
-        let told = libc::getsockopt(
-            tcp.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            std::ptr::from_mut(&mut info).cast(),
-            &mut size,
-        );
-        (told == 0).then(|| Duration::from_micros(info.tcpi_rtt.into()))
-    }
-}
-
-async fn connect_tcp(info: &ConnInfo, doing: &str) -> Result<TcpStream> {
-    let addresses = tokio::net::lookup_host((info.host.as_str(), info.port))
-        .await
-        .map_err(|e| Error::retry(format!("{doing}: {e}")).hint("check the host name in the URL"))?;
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(tcp) => {
-                tcp.set_nodelay(true)?;
-                let keepalive = TcpKeepalive::new()
-                    .with_time(Duration::from_secs(15))
-                    .with_interval(Duration::from_secs(5))
-                    .with_retries(4);
-                SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
-                return Ok(tcp);
-            }
-            Err(e) => last = Some(e),
-        }
-    }
-    Err(match last {
-        Some(e) => Error::retry(format!("{doing}: {e}")),
-        None => Error::retry(format!("{doing}: the host name has no address")),
-    }
-    .hint("check that the server runs and that host and port in the URL are right"))
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(s) => Pin::new(s).poll_read(cx, buf),
-            Transport::Tls(s) => Pin::new(s).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Transport::Plain(s) => Pin::new(s).poll_write(cx, buf),
-            Transport::Tls(s) => Pin::new(s).poll_write(cx, buf),
-        }
-    }
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(s) => Pin::new(s).poll_flush(cx),
-            Transport::Tls(s) => Pin::new(s).poll_flush(cx),
-        }
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Transport::Plain(s) => Pin::new(s).poll_shutdown(cx),
-            Transport::Tls(s) => Pin::new(s).poll_shutdown(cx),
-        }
-    }
+    let name = server_name(doing, &info.host)?;
+    tcp.secure(tls.config, name).await.map_err(failed)
 }

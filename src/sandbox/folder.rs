@@ -2,12 +2,11 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-
-use super::install::PgInstall;
 
 /// A lock on a file that lasts as long as the value, and no longer than the process.
 #[derive(Debug)]
@@ -46,13 +45,13 @@ impl FileLock {
     }
 }
 
-/// The folder that holds every private server and template of this user for an installation.
+/// The folder that holds every private server and template of this user.
 ///
-/// For a chroot it lies inside it, because its programs see nothing else.
-pub(super) fn base(install: &PgInstall) -> Result<PathBuf> {
+/// For an installation in a chroot it lies inside that, because its programs see nothing else.
+pub(super) fn base(chroot: Option<&Path>) -> Result<PathBuf> {
     // SAFETY: geteuid has no preconditions and cannot fail.
     let uid = unsafe { libc::geteuid() };
-    let temp = match &install.chroot {
+    let temp = match chroot {
         None => std::env::temp_dir(),
         Some(root) => root.join("tmp"),
     };
@@ -82,8 +81,8 @@ pub(super) struct ServerFolder {
 }
 
 impl ServerFolder {
-    pub(super) fn create(install: &PgInstall) -> Result<ServerFolder> {
-        let base = base(install)?;
+    pub(super) fn create(chroot: Option<&Path>) -> Result<ServerFolder> {
+        let base = base(chroot)?;
         // Between creating a folder and locking it, a sweeper would take it for an orphan.
         let _gate = FileLock::wait(&base.join("sweep.lock"))?;
         sweep(&base);
@@ -131,13 +130,19 @@ fn sweep(base: &Path) {
     }
 }
 
+/// `postmaster.pid` is PostgreSQL's, `server.pid` what the others are told to write.
 fn runs_a_server(data: &Path) -> bool {
-    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else {
-        return false;
-    };
-    text.lines().next().is_some_and(|pid| {
-        // The pid may have been given to another program since; only a postgres counts.
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres")
+    ["postmaster.pid", "server.pid"].iter().any(|file| {
+        let Ok(text) = fs::read_to_string(data.join(file)) else {
+            return false;
+        };
+        // The pid may have been given to another program since; only one with this folder counts.
+        text.lines().next().is_some_and(|pid| {
+            let pid = pid.trim();
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres")
+                || fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|line| memchr::memmem::find(&line, data.as_os_str().as_bytes()).is_some())
+        })
     })
 }
 
@@ -152,7 +157,7 @@ pub(super) fn give_to(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     match owner {
         None => Ok(()),
         Some((uid, gid)) => std::os::unix::fs::lchown(path, Some(uid), Some(gid))
-            .with_context(|| format!("giving {} to the account postgres", path.display())),
+            .with_context(|| format!("giving {} to the account that runs the server", path.display())),
     }
 }
 

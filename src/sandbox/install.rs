@@ -73,16 +73,20 @@ pub fn all_postgres() -> Vec<PgInstall> {
     all
 }
 
-/// The chroot folders `.servers/pg*`: below `SWITCHYARD_SERVERS`, or `.servers` in the current
+/// Where `make servers` puts what no package offers: `SWITCHYARD_SERVERS`, or `.servers` in the current
 /// directory or the nearest of its parents that has one.
-fn prepared_folders() -> Vec<PathBuf> {
-    let root = match std::env::var_os("SWITCHYARD_SERVERS") {
+pub(super) fn prepared() -> Option<PathBuf> {
+    match std::env::var_os("SWITCHYARD_SERVERS") {
         Some(set) => Some(PathBuf::from(set)),
         None => std::env::current_dir()
             .ok()
             .and_then(|here| here.ancestors().map(|folder| folder.join(".servers")).find(|folder| folder.is_dir())),
-    };
-    let Some(Ok(entries)) = root.map(fs::read_dir) else {
+    }
+}
+
+/// The chroot folders `.servers/pg*`.
+fn prepared_folders() -> Vec<PathBuf> {
+    let Some(Ok(entries)) = prepared().map(fs::read_dir) else {
         return Vec::new();
     };
     let mut folders: Vec<PathBuf> = entries

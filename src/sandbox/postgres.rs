@@ -66,7 +66,7 @@ impl PgServerBuilder {
 
     /// Makes the data directory, starts the server and waits until it accepts connections.
     pub fn start(self) -> Result<PgServer> {
-        let folder = ServerFolder::create(&self.install)?;
+        let folder = ServerFolder::create(self.install.chroot.as_deref())?;
         let data = folder.path().join("data");
         let password = template::new_data_dir(&self.install, &data)?;
         let owner = self.install.server_owner()?;
@@ -273,7 +273,7 @@ impl PgServer {
 
     /// A running hot standby of this server, made by `pg_basebackup -R`, with further settings.
     pub fn base_backup(&self, settings: &[(&str, &str)]) -> Result<PgServer> {
-        let folder = ServerFolder::create(&self.install)?;
+        let folder = ServerFolder::create(self.install.chroot.as_deref())?;
         let owner = self.install.server_owner()?;
         let data = folder.path().join("data");
         fs::create_dir(&data).with_context(|| format!("creating {}", data.display()))?;
@@ -501,7 +501,8 @@ enum Launch {
     PortTaken,
 }
 
-fn encode(text: &str) -> String {
+/// Percent-encodes a part of a URL.
+pub(super) fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),

@@ -23,7 +23,7 @@ pub(super) fn new_data_dir(install: &PgInstall, data: &Path) -> Result<String> {
 }
 
 fn template(install: &PgInstall) -> Result<PathBuf> {
-    let base = folder::base(install)?.join("templates");
+    let base = folder::base(install.chroot.as_deref())?.join("templates");
     fs::create_dir_all(&base).with_context(|| format!("creating {}", base.display()))?;
     set_mode(&base, 0o711)?;
     let mut hasher = DefaultHasher::new();

@@ -1,5 +1,6 @@
 //! What a target can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
+pub mod mysql;
 pub mod postgres;
 
 use std::sync::Arc;

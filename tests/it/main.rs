@@ -17,6 +17,7 @@ mod fencing;
 mod http;
 mod identities;
 mod layering;
+mod mysql_wire;
 mod network;
 mod outage;
 mod partitions;
