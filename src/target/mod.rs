@@ -37,8 +37,9 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
     let scheme = options.url.expose_secret().split(':').next().unwrap_or("").to_owned();
     match scheme.as_str() {
         "postgres" | "postgresql" => postgres::open(options),
+        "mysql" | "mariadb" => mysql::open(options),
         other => Err(crate::Error::config(format!("target.url: no engine for scheme {other:?}"))
-            .hint("use postgres://user@host:port/database")),
+            .hint("use postgres://user@host:port/database or mysql://user@host:port/database")),
     }
 }
 

@@ -53,6 +53,7 @@ pub fn parse(url: &SecretString, schemes: &[&str]) -> Result<Parts, String> {
     })
 }
 
+/// What a URL spells with percent escapes; `None` if one is broken.
 pub fn percent_decode(s: &str) -> Option<String> {
     let mut out = Vec::with_capacity(s.len());
     let mut bytes = s.bytes();

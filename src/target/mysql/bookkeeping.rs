@@ -394,7 +394,8 @@ pub async fn copies(session: &mut Session, name: &str) -> Result<Vec<TableCopy>>
         .map(|r| {
             let table = TableName::new(text(r, 0), text(r, 1));
             let plan: TablePlan = serde_json::from_str(&text(r, 2)).map_err(|e| unreadable("plan", e))?;
-            let mine = chunks.iter().filter(|c| text(c, 0) == table.schema && text(c, 1) == table.name);
+            let mine: Vec<&TextRow> =
+                chunks.iter().filter(|c| text(c, 0) == table.schema && text(c, 1) == table.name).collect();
             let mut copy = TableCopy {
                 plan,
                 snapshot_at: read_position("snapshot_at", r.get(3).and_then(Option::as_ref))?

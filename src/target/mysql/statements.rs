@@ -158,6 +158,46 @@ impl Shape {
         }
     }
 
+    /// The key of a row listed in `v`, or (with its alias) of a stored row, as one text; the two are the same for the same
+    /// row of a source, to the byte.
+    pub fn key_text(&self, stored: Option<&str>) -> String {
+        let parts: Vec<String> = self
+            .table
+            .key()
+            .iter()
+            .enumerate()
+            .map(|(n, &k)| {
+                let form = &self.forms[k];
+                let value = match (stored, form) {
+                    (Some(alias), _) => format!("{alias}.{}", self.column(k)),
+                    // Decimals of one listing are given the digits of the longest.
+                    (None, Form::Decimal { precision, scale, .. }) => {
+                        format!("CAST(v.c{n} AS DECIMAL({precision},{scale}))")
+                    }
+                    (None, form) if form.is_text() => format!("v.c{n}"),
+                    (None, _) => self.comparable(k, &format!("v.c{n}")),
+                };
+                match form {
+                    form if form.is_text() => format!("HEX(CONVERT({value} USING utf8mb4))"),
+                    Form::Binary(_) | Form::Blob(_) | Form::Geometry => format!("HEX({value})"),
+                    Form::Bit(_) | Form::Year => format!("CAST({value} + 0 AS CHAR)"),
+                    _ => format!("CAST({value} AS CHAR)"),
+                }
+            })
+            .collect();
+        format!("CONCAT_WS(',', {})", parts.join(", "))
+    }
+
+    /// `t.key = v.c0 AND …`, where the key's columns are listed first.
+    pub fn key_join(&self) -> String {
+        self.same(self.table.key())
+    }
+
+    /// Statements of the caller's over listed keys.
+    pub fn over_keys(&self, rows: &[&Row], limits: Limits, (before, after): (&str, &str)) -> Result<Vec<Statement>> {
+        self.listed(&pairs(rows), (self.table.key(), &[]), limits, (before, after))
+    }
+
     /// `t.a = v.c0 AND …` for these columns of the table, which are the derived table's first.
     fn same(&self, columns: &[usize]) -> String {
         let terms: Vec<String> = columns
@@ -336,6 +376,65 @@ impl Shape {
         let after =
             format!(" STRAIGHT_JOIN {} AS t ON {}{not_itself} LIMIT {most}", self.name(), self.same(columns));
         one(self.listed(&pairs(rows), (columns, key), UNLIMITED, (&before, &after))?)
+    }
+
+    /// Rows among `rows` that are equal to each other in `columns`: the key of the one, then the key of the other.
+    pub fn twins(&self, columns: &[usize], rows: &[&Row], most: usize) -> Result<Vec<u8>> {
+        let key = self.table.key();
+        let side = |alias: &str| -> Vec<String> {
+            (0..key.len()).map(|n| format!("{alias}.c{}", columns.len() + n)).collect()
+        };
+        let equal: Vec<String> = columns
+            .iter()
+            .enumerate()
+            .map(|(n, &c)| {
+                let of = |alias: &str| self.comparable(c, &format!("{alias}.c{n}"));
+                format!("{} = {}", of("v"), of("w"))
+            })
+            .collect();
+        // Listed twice: a derived table cannot be named two times.
+        let one_list = one(self.listed(&pairs(rows), (columns, key), UNLIMITED, ("", ""))?)?;
+        let mut sql = format!("SELECT {} FROM ", [side("v"), side("w")].concat().join(", ")).into_bytes();
+        sql.extend_from_slice(&one_list);
+        sql.extend_from_slice(b" STRAIGHT_JOIN ");
+        let alias = one_list.windows(5).rposition(|w| w == b" AS v").unwrap_or(0);
+        sql.extend_from_slice(&one_list[..alias]);
+        sql.extend_from_slice(b" AS w");
+        sql.extend_from_slice(&one_list[alias + 5..]);
+        let less: Vec<String> = side("v").iter().zip(side("w")).map(|(a, b)| format!("HEX({a}) < HEX({b})")).collect();
+        sql.extend_from_slice(
+            format!(" ON {} WHERE ({}) LIMIT {most}", equal.join(" AND "), less.join(" OR ")).as_bytes(),
+        );
+        Ok(sql)
+    }
+
+    /// Deletes rows that are equal to the listed ones in a unique key besides the one that finds rows.
+    pub fn delete_by(&self, columns: &[usize], rows: &[&Row], limits: Limits) -> Result<Vec<Statement>> {
+        let after = format!(" STRAIGHT_JOIN {} AS t ON {}", self.name(), self.same(columns));
+        self.listed(&pairs(rows), (columns, &[]), limits, ("DELETE t FROM ", &after))
+    }
+
+    /// Which of the rows have no key in the table: their places, from 0.
+    pub fn absent_places(&self, rows: &[&Row]) -> Result<Vec<u8>> {
+        let key = self.table.key();
+        let (open, close, row_open) = self.listing(key.len() + 1);
+        let mut sql = format!("SELECT v.c{} FROM {open}", key.len()).into_bytes();
+        for (n, row) in rows.iter().enumerate() {
+            if n > 0 {
+                sql.push(b',');
+            }
+            sql.extend_from_slice(row_open.as_bytes());
+            for &k in key {
+                self.put(&mut sql, row, k)?;
+                sql.push(b',');
+            }
+            sql.extend_from_slice(format!("{n})").as_bytes());
+        }
+        let first = self.column(key.first().copied().unwrap_or(0));
+        let after =
+            format!("{close} LEFT JOIN {} AS t ON {} WHERE t.{first} IS NULL", self.name(), self.same(key));
+        sql.extend_from_slice(after.as_bytes());
+        Ok(sql)
     }
 
     /// Conditions that one whole row meets, to the byte.
