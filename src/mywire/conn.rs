@@ -302,7 +302,7 @@ impl MyConn {
     }
 
     /// Reads all results of a command. `row` says whether it could read the row.
-    async fn results(&mut self, mut row: impl FnMut(&Bytes) -> bool) -> Result<Vec<Done>> {
+    pub(super) async fn results(&mut self, mut row: impl FnMut(&Bytes) -> bool) -> Result<Vec<Done>> {
         let mut all = Vec::new();
         loop {
             let done = match self.result_head().await.map_err(|e| nth(e, all.len()))? {

@@ -64,20 +64,32 @@ pub fn from_server(doing: impl std::fmt::Display, e: &ServerError) -> Error {
         1820 | 1862 => "the account's password has expired: set it again",
         3118 | 4151 => "the account is locked: ALTER USER … ACCOUNT UNLOCK",
         3159 | 4077 | 4078 => "that server refuses connections without TLS: use ssl-mode=required",
+        1236 => return error.hint(binlog_hint(&e.message)),
         _ => return error,
     };
     error.hint(hint)
+}
+
+/// One number for everything that ends a replica's stream for good.
+fn binlog_hint(message: &str) -> &'static str {
+    if message.contains("same server_uuid") || message.contains("same server_id") {
+        "another reader with the same server_id has connected; if that is not another Switchyard, give another server_id"
+    } else if message.contains("max_allowed_packet") {
+        "an event is larger than the server can send, or the position is in the middle of one"
+    } else {
+        "the source does not have this place of its log any more: start the migration anew, and keep the log for longer (binlog_expire_logs_seconds)"
+    }
 }
 
 /// Errors whose quoted words are names of databases, tables, columns, keys, users, variables: never values.
 const NAMES_ONLY: &[u16] = &[
     1004, 1005, 1006, 1007, 1008, 1044, 1045, 1046, 1048, 1049, 1050, 1051, 1052, 1054, 1055, 1059, 1060, 1061, 1068,
     1070, 1071, 1072, 1073, 1074, 1075, 1091, 1101, 1102, 1103, 1109, 1113, 1114, 1115, 1118, 1126, 1130, 1133, 1141,
-    1142, 1143, 1144, 1146, 1147, 1153, 1166, 1170, 1171, 1176, 1193, 1203, 1205, 1213, 1215, 1217, 1226, 1227, 1231,
-    1238, 1251, 1264, 1265, 1267, 1271, 1273, 1283, 1286, 1289, 1290, 1298, 1305, 1347, 1356, 1362, 1364, 1370, 1396,
-    1406, 1412, 1419, 1449, 1451, 1452, 1503, 1505, 1506, 1524, 1553, 1557, 1568, 1681, 1698, 1701, 1767, 1785, 1786,
-    1792, 1822, 1823, 1824, 1826, 1828, 1829, 1830, 1832, 1833, 1834, 1846, 1901, 1906, 3105, 3118, 3159, 3730, 3734,
-    3750, 3780, 3813, 3819, 3820, 3821, 3822, 3948, 4025, 4028, 4151, 4166,
+    1142, 1143, 1144, 1146, 1147, 1153, 1166, 1170, 1171, 1176, 1193, 1203, 1205, 1213, 1215, 1217, 1226, 1227, 1236,
+    1231, 1238, 1251, 1264, 1265, 1267, 1271, 1273, 1283, 1286, 1289, 1290, 1298, 1305, 1347, 1356, 1362, 1364, 1370,
+    1396, 1406, 1412, 1419, 1449, 1451, 1452, 1503, 1505, 1506, 1524, 1553, 1557, 1568, 1681, 1698, 1701, 1767, 1785,
+    1786, 1792, 1822, 1823, 1824, 1826, 1828, 1829, 1830, 1832, 1833, 1834, 1846, 1901, 1906, 3105, 3118, 3159, 3730,
+    3734, 3750, 3780, 3813, 3819, 3820, 3821, 3822, 3948, 4025, 4028, 4151, 4166,
 ];
 
 /// The message with what may be a row's value taken out. Messages quote values without escaping what is in them, so
