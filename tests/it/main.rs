@@ -18,6 +18,7 @@ mod http;
 mod identities;
 mod layering;
 mod mysql_wire;
+mod mysql_target;
 mod network;
 mod outage;
 mod partitions;

@@ -139,7 +139,7 @@ impl MyApplier {
         let described = self.described(table).await?;
         let mut known = (**table).clone();
         for c in &mut known.columns {
-            if let Some(there) = described.table.column(&c.name) {
+            if let Some(there) = described.table.columns.iter().find(|t| t.name == c.name) {
                 (c.collation, c.type_name) = (there.collation.clone(), there.type_name.clone());
             }
         }

@@ -1,0 +1,1 @@
+//! Tables that are made on the target from the source's.
