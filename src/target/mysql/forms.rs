@@ -126,6 +126,15 @@ pub fn labels(list: &str) -> Vec<String> {
                     label.push('\'');
                 }
                 '\'' => break,
+                // `append_unescaped` (sql/unireg.cc) writes these five so.
+                '\\' => match chars.next() {
+                    Some('n') => label.push('\n'),
+                    Some('r') => label.push('\r'),
+                    Some('0') => label.push('\0'),
+                    Some('Z') => label.push('\u{1a}'),
+                    Some(other) => label.push(other),
+                    None => break,
+                },
                 other => label.push(other),
             }
         }
@@ -184,6 +193,7 @@ mod tests {
             ("datetime", Form::Datetime(0)),
             ("enum('a','it''s','x,y','')", Form::Enum(vec!["a".into(), "it's".into(), "x,y".into(), String::new()])),
             ("varbinary(16)", Form::Blob(16)),
+            ("enum('a\\\\b','n\\n')", Form::Enum(vec!["a\\b".into(), "n\n".into()])),
             ("uuid", Form::Other),
         ] {
             assert_eq!(form(text), want, "{text}");

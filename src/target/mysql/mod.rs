@@ -1,28 +1,35 @@
 //! MySQL and MariaDB as a target: LOAD DATA for the copy, set-based statements for the stream, bookkeeping beside the rows.
 
+pub mod adopt;
 pub mod apply;
 pub mod bookkeeping;
 pub mod catalog;
+pub mod check;
+pub mod create;
 pub mod ddl;
+pub mod defaults;
 pub mod forms;
+mod grants;
 pub mod load;
 pub mod merge;
+pub mod quiesce;
 pub mod session;
 pub mod statements;
 pub mod trouble;
+pub mod types;
 pub mod values;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, MutexGuard};
 
+use self::adopt::Settings;
 use self::session::Session;
 use crate::error::Result;
 use crate::exchange::SourceFacts;
 use crate::finding::Finding;
 use crate::mywire::conninfo::MyConnInfo;
-use crate::mywire::quote::qualified;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
 use crate::transform::rules::Homes;
@@ -34,6 +41,8 @@ pub struct MysqlTarget {
     create_schema: bool,
     /// One session for questions and bookkeeping, made when first needed and again after it was lost.
     control: Mutex<Option<Session>>,
+    /// What statements that make tables depend on; known once a session was there.
+    settings: OnceLock<Settings>,
 }
 
 /// Opens a MySQL target.
@@ -43,6 +52,7 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
         name: options.name,
         create_schema: options.create_schema,
         control: Mutex::new(None),
+        settings: OnceLock::new(),
     }))
 }
 
@@ -84,7 +94,20 @@ impl MysqlTarget {
             },
             None => Session::connect(&self.info, &self.name).await?,
         };
-        Ok(Control(held, Some(session)))
+        let mut control = Control(held, Some(session));
+        if self.settings.get().is_none() {
+            let settings = check::settings(&mut control).await?;
+            let _ = self.settings.set(settings);
+        }
+        Ok(control)
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings.get().cloned().unwrap_or_else(|| Settings {
+            flavour: crate::mywire::server::Flavour::Mysql,
+            collation: "utf8mb4_0900_ai_ci".into(),
+            lower_case: false,
+        })
     }
 }
 
@@ -105,16 +128,28 @@ impl Target for MysqlTarget {
         })
     }
     async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>> {
-        let _ = (source, tables, fresh, self.create_schema);
-        Ok(Vec::new())
+        check::check(&mut *self.control().await?, self.create_schema, source, tables, fresh).await
     }
     async fn adopt(&self, script: SchemaScript, homes: &Homes) -> Result<SchemaScript> {
-        let _ = homes;
-        Ok(script)
+        drop(self.control().await?);
+        let settings = self.settings();
+        let own = match settings.flavour {
+            crate::mywire::server::Flavour::Mysql => "mysql",
+            crate::mywire::server::Flavour::Mariadb => "mariadb",
+        };
+        let from = script.dialect.clone();
+        if from.is_empty() || (from == own && !script.objects.is_empty()) {
+            return Ok(script);
+        }
+        if script.tables.is_empty() && !script.objects.is_empty() {
+            return Err(super::unknown_dialect(&from, self.engine()));
+        }
+        // Either flavour is the same engine as far as types go.
+        let engine = if from == "mariadb" { "mysql" } else { from.as_str() };
+        adopt::adopt(script, engine, &settings, homes)
     }
     fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
-        let _ = engine;
-        Ok(Table { name: homes.table(&table.name), ..table.clone() })
+        Ok(adopt::adopt_table(engine, table, &self.settings(), homes))
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await
@@ -135,8 +170,9 @@ impl Target for MysqlTarget {
         bookkeeping::save(&mut *self.control().await?, &self.name, checkpoint).await
     }
     async fn create(&self, script: &SchemaScript, stage: Stage, table: Option<&TableName>) -> Result<Vec<String>> {
-        let _ = (script, stage, table);
-        Ok(Vec::new())
+        // A session of its own: it may take a while, and the bookkeeping's must not wait.
+        let mut session = Session::connect(&self.info, &self.name).await?;
+        create::create(&mut session, script, stage, table).await
     }
     async fn create_key(&self, _: &SchemaScript, _: &TableName) -> Result<()> {
         // It was made with the table.
@@ -146,15 +182,13 @@ impl Target for MysqlTarget {
         catalog::tables(&mut *self.control().await?, names).await
     }
     async fn quiesce(&self, tables: &[TableName]) -> Result<()> {
-        let _ = tables;
-        Ok(())
+        quiesce::quiesce(&mut *self.control().await?, &self.name, tables).await
     }
     async fn plan_copy(&self, epoch: i64, copy: &TableCopy) -> Result<()> {
         bookkeeping::plan_copy(&mut *self.control().await?, &self.name, epoch, copy).await
     }
     async fn empty(&self, table: &TableName) -> Result<()> {
-        let sql = format!("TRUNCATE TABLE {}", qualified(table));
-        self.control().await?.run(format!("emptying {table}, whose copy begins anew"), sql).await.map(drop)
+        create::empty(&mut *self.control().await?, table).await
     }
     async fn copies(&self) -> Result<Vec<TableCopy>> {
         bookkeeping::copies(&mut *self.control().await?, &self.name).await
@@ -178,6 +212,6 @@ impl Target for MysqlTarget {
         bookkeeping::analyze(&mut Session::connect(&self.info, &self.name).await?, tables).await
     }
     async fn finish(&self) -> Result<Vec<String>> {
-        bookkeeping::forget(&mut *self.control().await?, &self.name).await
+        quiesce::finish(&mut *self.control().await?, &self.name).await
     }
 }
