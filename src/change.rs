@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::position::{Gtid, Position};
+use crate::position::{Position, TransactionId};
 use crate::schema::{Table, TableId, TableName};
 use crate::value::{Datum, Row};
 
@@ -73,7 +73,7 @@ pub struct Begin {
     /// The source's transaction id, for logs.
     pub xid: u64,
     /// Its own name in the log, where places are sets of such names: what a snapshot holds is then told by it.
-    pub gtid: Option<Gtid>,
+    pub gtid: Option<TransactionId>,
 }
 
 impl Begin {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod exchange;
 pub mod faults;
 pub mod finding;
+pub mod gtid;
 pub mod http;
 pub mod logging;
 pub mod metrics;

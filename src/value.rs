@@ -174,6 +174,63 @@ impl RowSlicer {
     }
 }
 
+/// Builds many rows that share one buffer: one allocation of text for all of them, one of fields for each.
+#[derive(Default)]
+pub struct RowsBuilder {
+    buf: Vec<u8>,
+    rows: Vec<Box<[Field]>>,
+    current: Vec<Field>,
+    /// Where the field that is being written began.
+    start: usize,
+}
+
+impl RowsBuilder {
+    /// Room for `rows` rows of `bytes` bytes together.
+    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
+        RowsBuilder { buf: Vec::with_capacity(bytes), rows: Vec::with_capacity(rows), ..Self::default() }
+    }
+    /// Begins a row of `fields` fields.
+    pub fn begin(&mut self, fields: usize) {
+        self.current = Vec::with_capacity(fields);
+        self.start = self.buf.len();
+    }
+    /// Where the next field's text is appended to, before [`RowsBuilder::text`] closes it. What is there is not touched.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buf
+    }
+    /// The field ends that was appended to the buffer.
+    pub fn text(&mut self) {
+        // What does not fit 32 bits is refused by `finish`.
+        let len = self.buf.len().saturating_sub(self.start) as u32;
+        self.current.push(Field { start: self.start as u32, len });
+        self.start = self.buf.len();
+    }
+    /// A NULL field.
+    pub fn null(&mut self) {
+        self.current.push(Field { start: 0, len: NULL });
+    }
+    /// A field that was not sent.
+    pub fn unsent(&mut self) {
+        self.current.push(Field { start: 0, len: UNSENT });
+    }
+    /// The row ends.
+    pub fn end(&mut self) {
+        self.rows.push(std::mem::take(&mut self.current).into_boxed_slice());
+    }
+    /// Bytes of text so far.
+    pub fn bytes(&self) -> usize {
+        self.buf.len()
+    }
+    /// The rows in order, or `None` if their text together is 4 GiB or more.
+    pub fn finish(self) -> Option<impl Iterator<Item = Row>> {
+        if self.buf.len() >= UNSENT as usize {
+            return None;
+        }
+        let buf = Bytes::from(self.buf);
+        Some(self.rows.into_iter().map(move |fields| Row { buf: buf.clone(), fields }))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,5 +253,25 @@ mod tests {
         let mut s = RowSlicer::default();
         s.text(2, 9);
         assert!(s.finish(Bytes::from_static(b"abc")).is_none());
+    }
+
+    #[test]
+    fn given_rows_in_one_buffer_when_finished_then_each_has_its_own_fields() {
+        let mut b = RowsBuilder::with_capacity(2, 16);
+        for texts in [["a", "bc"], ["", "d"]] {
+            b.begin(4);
+            for t in texts {
+                b.buffer().extend_from_slice(t.as_bytes());
+                b.text();
+            }
+            b.null();
+            b.unsent();
+            b.end();
+        }
+        let rows: Vec<Row> = b.finish().unwrap().collect();
+        assert_eq!(rows[0].get(1), Datum::Text(b"bc"));
+        assert_eq!(rows[1].get(0), Datum::Text(b""));
+        assert_eq!(rows[1].get(1), Datum::Text(b"d"));
+        assert_eq!((rows[1].get(2), rows[1].get(3)), (Datum::Null, Datum::Unsent));
     }
 }

@@ -26,6 +26,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         url: server.url(DATABASE).into(),
         selection: Default::default(),
         workers: 1,
+        whole_rows: Vec::new(),
     };
     let source = source::open(options)?;
     let (identity, from) = runtime.block_on(async {

@@ -57,6 +57,7 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         url: source_url.clone().into(),
         selection,
         workers: 2,
+        whole_rows: Vec::new(),
     })?;
     let server = source.server().await.context("looking at the source")?;
     let tables = source.tables().await.context("listing the source's tables")?;

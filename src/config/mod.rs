@@ -474,6 +474,7 @@ impl Config {
             url: self.source.url.clone(),
             selection: self.selection()?,
             workers: self.snapshot.workers,
+            whole_rows: self.rules()?.iter().map(|r| r.from.clone()).collect(),
         })
     }
 

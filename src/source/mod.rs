@@ -1,5 +1,7 @@
 //! What a source can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
+pub mod ids;
+pub mod mysql;
 pub mod postgres;
 pub mod queue;
 
@@ -14,7 +16,7 @@ use tokio::sync::watch;
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::position::Position;
-use crate::schema::{SchemaScript, ServerInfo, Table};
+use crate::schema::{SchemaScript, ServerInfo, Table, TableName};
 use crate::transform::select::Selection;
 use crate::value::Row;
 
@@ -29,6 +31,8 @@ pub struct SourceOptions {
     pub selection: Selection,
     /// Parallel readers of the copy; the snapshot is planned so that each has work.
     pub workers: usize,
+    /// Tables that rules name: what they make of a change may depend on the whole old row.
+    pub whole_rows: Vec<TableName>,
 }
 
 /// Opens the source that the URL's scheme names. Connects to nothing yet.
@@ -37,8 +41,9 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
     let scheme = options.url.expose_secret().split(':').next().unwrap_or("").to_owned();
     match scheme.as_str() {
         "postgres" | "postgresql" => postgres::open(options),
+        "mysql" | "mariadb" => mysql::open(options),
         other => Err(crate::Error::config(format!("source.url: no engine for scheme {other:?}"))
-            .hint("use postgres://user@host:port/database")),
+            .hint("use postgres://user@host:port/database or mysql://user@host:port/database")),
     }
 }
 

@@ -40,12 +40,19 @@ fn layer(module: &str) -> Option<Layer> {
         "transport/url",
         "pipeline/collect",
         "source/mysql/types",
+        "source/mysql/columns",
+        "source/mysql/follow",
+        "source/mysql/shapes",
+        "source/mysql/bounds",
+        "source/mysql/ddl",
         "source/mongo/types",
         "verify/digest",
         "cutover/machine",
         "router/route",
     ];
-    if pure.contains(&module) {
+    // Whole folders of one decoder.
+    let pure_folders = ["source/mysql/binlog", "source/mysql/types"];
+    if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }
     Some(match module.split('/').next()? {

@@ -1,7 +1,7 @@
 //! Tables, columns and row identities as the source's catalog has them, in a fixed number of queries for any number of tables.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use tokio_postgres::{Client, Row as PgRow};
@@ -9,27 +9,9 @@ use tokio_postgres::{Client, Row as PgRow};
 use crate::error::{Error, Result};
 use crate::pgwire::errors::wrap;
 use crate::pgwire::types::{self, UserType, UserTypes};
-use crate::schema::{Column, Identity, RowIdentity, Table, TableId, TableName};
+use crate::schema::{Column, Identity, RowIdentity, Table, TableName};
+pub use crate::source::ids::TableIds;
 use crate::transform::select::Selection;
-
-/// Gives numbers to tables, the same one for the same name as long as the run lasts.
-#[derive(Debug, Default)]
-pub struct TableIds {
-    by_name: Mutex<HashMap<TableName, TableId>>,
-}
-
-impl TableIds {
-    /// The table's number, a new one if the name was not seen before.
-    pub fn id(&self, name: &TableName) -> TableId {
-        let mut map = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = TableId(map.len() as u32);
-        *map.entry(name.clone()).or_insert(next)
-    }
-    /// Lets a renamed table keep its number.
-    pub fn renamed(&self, id: TableId, to: &TableName) {
-        self.by_name.lock().unwrap_or_else(PoisonError::into_inner).insert(to.clone(), id);
-    }
-}
 
 /// A table with what only this engine needs to know of it.
 #[derive(Clone, Debug)]

@@ -271,7 +271,10 @@ const RESYNC: &str = "the target cannot be brought level from here: run `switchy
 pub async fn verify_log(client: &Client, identity: &LogIdentity, position: &Position) -> Result<()> {
     let doing = "comparing the source's log with the target's checkpoint";
     let fatal = |what: String| Error::fatal(format!("{doing}: {what}"));
-    let Position::Lsn(at) = *position;
+    let Some(at) = position.lsn() else {
+        return Err(fatal(format!("the checkpoint speaks of another engine's log ({position})"))
+            .hint("use another name for this migration, or point source.url at the server the copy came from"));
+    };
     let now = log(client).await?;
     if now.server_id != identity.server_id {
         return Err(fatal(format!(

@@ -42,7 +42,7 @@ pub(super) fn parse(text: &[u8], single: bool) -> Result<f64, EvalError> {
 }
 
 /// `float8out`, `float4out` under `extra_float_digits = 1`: the shortest digits that read back.
-pub(super) fn print(x: f64, single: bool) -> String {
+pub(crate) fn print(x: f64, single: bool) -> String {
     if x.is_nan() {
         return "NaN".into();
     }

@@ -19,7 +19,7 @@ mod casts;
 mod combine;
 mod datetime;
 mod fields;
-mod float;
+pub(crate) mod float;
 mod functions;
 mod interval;
 mod inverse;

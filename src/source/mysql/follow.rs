@@ -1,0 +1,489 @@
+//! From log events to the stream's events: which transaction, which tables, which rows. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::MARKERS;
+use super::binlog::{
+    Body, Flavour, KnownColumn, LogEvent, OldRows, Query, QueryKind, RowsEvent, Step, TableLayout, TableMap,
+    TableMapEvent, TransactionTracker,
+};
+use super::columns;
+use super::shapes::{self, Outcome, Shapes};
+use super::types::ColumnType;
+use crate::change::{Begin, Change, Commit, Ddl, DdlEffect, Event, Op, Parcel};
+use crate::error::{Error, Result};
+use crate::position::{BinlogPosition, Passed, Position, TransactionId};
+use crate::schema::{Column, Kind, RowIdentity, Table, TableName};
+use crate::source::ids::TableIds;
+use crate::transform::select::Selection;
+use crate::value::Datum;
+
+/// What is known besides the log.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Tables that take part.
+    pub selection: Selection,
+    /// Their numbers.
+    pub ids: Arc<TableIds>,
+    /// Tables whose old rows are wanted whole.
+    pub whole_rows: Arc<[TableName]>,
+}
+
+/// The transaction under way.
+struct Open {
+    id: Option<TransactionId>,
+    /// Its `Begin` was sent: something of it concerns us.
+    begun: bool,
+    committed_at: i64,
+}
+
+/// A table of the log.
+enum Mapped {
+    /// Not of the selection.
+    Ignored,
+    /// Where markers are written; the token's column.
+    Markers(TableLayout, usize),
+    /// Of the selection.
+    Followed {
+        layout: TableLayout,
+        table: Arc<Table>,
+        /// Which columns of the log's rows are the key; `None` if old rows are wanted whole.
+        key: Option<Vec<usize>>,
+    },
+}
+
+/// Follows the log.
+pub struct Follower {
+    known: Known,
+    /// The selected tables as they are at this place of the log, as far as is known.
+    tables: HashMap<TableName, Arc<Table>>,
+    /// As they were described to the stream last.
+    announced: HashMap<TableName, Arc<Table>>,
+    shapes: Shapes,
+    /// By the log's number, with what it said of the table.
+    maps: HashMap<u64, (Bytes, Arc<Mapped>)>,
+    /// Behind the last transaction.
+    position: BinlogPosition,
+    open: Option<Open>,
+    tracker: TransactionTracker,
+    /// When the last transaction committed.
+    committed_at: i64,
+    /// The place moved since something was sent that says so.
+    moved: bool,
+}
+
+impl Follower {
+    /// Goes on from `position`. `tables` are the selected tables as the catalog has them now, which may be later.
+    pub fn new(known: Known, flavour: Flavour, position: BinlogPosition, tables: &[Arc<Table>]) -> Follower {
+        let by_name: HashMap<TableName, Arc<Table>> = tables.iter().map(|t| (t.name.clone(), t.clone())).collect();
+        Follower {
+            known,
+            shapes: Shapes::new(tables),
+            tables: by_name,
+            announced: HashMap::new(),
+            maps: HashMap::new(),
+            position,
+            open: None,
+            tracker: TransactionTracker::new(flavour),
+            committed_at: 0,
+            moved: false,
+        }
+    }
+
+    /// When the last transaction committed, by the source's clock; microseconds since the Unix epoch.
+    pub fn committed_at(&self) -> i64 {
+        self.committed_at
+    }
+
+    /// A heartbeat, if the place moved since the last one and nothing is under way.
+    pub fn heartbeat(&mut self, at: i64, even_if_unmoved: bool) -> Option<Event> {
+        if self.open.is_some() || !(self.moved || even_if_unmoved) {
+            return None;
+        }
+        self.moved = false;
+        Some(Event::Heartbeat { position: Position::Binlog(self.position.clone()), at })
+    }
+
+    /// Takes one event and appends what it means; the events of a compressed transaction one by one, behind their payload.
+    ///
+    /// # Errors
+    /// `Fatal` for what cannot be followed, with what to do.
+    pub fn event(&mut self, event: LogEvent, out: &mut Parcel) -> Result<()> {
+        let seconds = i64::from(event.header.timestamp) * 1_000_000;
+        let end = event.end;
+        if let Body::Query(query) = &event.body
+            && query.kind() == QueryKind::Rows
+        {
+            return self.statement(query);
+        }
+        let step = self.tracker.step(&event)?;
+        match (step, event.body) {
+            (Step::Begin, Body::Gtid(g) | Body::Anonymous(g)) => {
+                let committed_at = if g.committed_at > 0 { g.committed_at as i64 } else { seconds };
+                self.open = Some(Open { id: g.gtid.map(TransactionId::Source), begun: false, committed_at });
+                Ok(())
+            }
+            (Step::Begin, Body::MariaGtid(g)) => {
+                let id = Some(TransactionId::Domain(g.gtid));
+                self.open = Some(Open { id, begun: false, committed_at: seconds });
+                Ok(())
+            }
+            (Step::Inside, Body::TableMap(map)) => self.table_map(map),
+            (Step::Inside, Body::Rows(rows)) => self.rows(&rows, out),
+            (Step::Statement, Body::Query(query)) => self.schema_change(&query, out),
+            (Step::Single, Body::Query(query)) => {
+                if query.kind() == QueryKind::Other {
+                    self.schema_change(&query, out)?;
+                }
+                self.commit(end, out)
+            }
+            (Step::Commit | Step::PreparedCommit | Step::PreparedRollback, _) => self.commit(end, out),
+            (Step::Rollback, _) if self.concerned() => {
+                Err(Error::fatal("the source logged rows and rolled them back (tables without transactions take part)")
+                    .with_code("switchyard:rollback")
+                    .hint("ALTER TABLE … ENGINE = InnoDB for the tables of that transaction, then copy anew"))
+            }
+            (Step::Prepared, _) if self.concerned() => Err(Error::fatal(
+                "the source prepared an XA transaction that changes selected tables",
+            )
+            .with_code("switchyard:xa")
+            .hint(
+                "transactions of two phases are not followed: let the application commit in one phase, then copy anew",
+            )),
+            (Step::Rollback | Step::Prepared, _) => self.commit(end, out),
+            (_, Body::Rotate { file, position, .. }) => {
+                self.maps.clear();
+                self.at(&file, position);
+                Ok(())
+            }
+            (_, Body::Heartbeat { file, position }) => {
+                self.at(&file, position);
+                Ok(())
+            }
+            (_, Body::FormatDescription { .. }) => {
+                self.maps.clear();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the transaction under way changes anything of ours.
+    fn concerned(&self) -> bool {
+        self.open.as_ref().is_some_and(|o| o.begun)
+    }
+
+    /// The log goes on here, and nothing is under way.
+    fn at(&mut self, file: &str, offset: u64) {
+        if self.open.is_none() && (*self.position.file != *file || self.position.offset < offset) {
+            self.position.file = file.into();
+            self.position.offset = offset;
+            self.moved = true;
+        }
+    }
+
+    /// Rows were changed by a statement that is in the log in their place.
+    fn statement(&self, query: &Query) -> Result<()> {
+        let text = query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned());
+        match self.tables.keys().find(|t| shapes::mentions(&text, &t.name)) {
+            None => Ok(()),
+            Some(table) => Err(Error::fatal(format!(
+                "the source logged a statement instead of the rows that it changed, and it speaks of {table}"
+            ))
+            .with_code("switchyard:statement")
+            .hint("a session of the source set binlog_format to STATEMENT or MIXED: set it to ROW everywhere, then copy anew")),
+        }
+    }
+
+    fn begin(&mut self, out: &mut Parcel) {
+        let Some(open) = self.open.as_mut().filter(|o| !o.begun) else { return };
+        open.begun = true;
+        let xid = match &open.id {
+            Some(TransactionId::Source(g)) => g.number,
+            Some(TransactionId::Domain(g)) => g.sequence,
+            None => 0,
+        };
+        out.push(Event::Begin(Begin {
+            commit_start: Position::Binlog(self.position.clone()),
+            committed_at: open.committed_at,
+            xid,
+            gtid: open.id.clone(),
+        }));
+    }
+
+    fn commit(&mut self, end: Option<u64>, out: &mut Parcel) -> Result<()> {
+        let open = self.open.take();
+        self.committed_at = open.as_ref().map_or(self.committed_at, |o| o.committed_at);
+        if let Some(end) = end {
+            self.position.offset = end;
+        }
+        match (open.as_ref().and_then(|o| o.id.as_ref()), &mut self.position.passed) {
+            (Some(TransactionId::Source(g)), Passed::Sources(set)) => set.add(g),
+            (Some(TransactionId::Domain(g)), Passed::Domains(p)) => p.advance(*g),
+            (None, Passed::Unnumbered) => {}
+            // Numbers that the place does not count, or none where it counts them: the next start could not tell what was passed.
+            (Some(TransactionId::Source(_)), Passed::Unnumbered) => {}
+            (None, _) => {
+                return Err(Error::fatal(
+                    "the source logged a transaction without an id, and the migration counts by ids",
+                )
+                .hint("set gtid_mode = ON (and enforce_gtid_consistency = ON) on the source again, then copy anew"));
+            }
+            (Some(_), _) => {
+                return Err(Error::fatal(
+                    "the source numbers its transactions otherwise than when the migration began",
+                )
+                .hint("point source.url at a server of the same kind, or copy anew"));
+            }
+        }
+        match open {
+            Some(Open { begun: true, committed_at, .. }) => {
+                let end = Position::Binlog(self.position.clone());
+                out.push(Event::Commit(Commit { end, committed_at }));
+                self.moved = false;
+            }
+            _ => self.moved = true,
+        }
+        Ok(())
+    }
+
+    fn schema_change(&mut self, query: &Query, out: &mut Parcel) -> Result<()> {
+        let text = query
+            .text()
+            .map_err(|e| Error::fatal(format!("a schema change in the source's log cannot be read: {e}")))?;
+        let selection = &self.known.selection;
+        let changes = self
+            .shapes
+            .follow(&text, &query.schema, query.sql_mode, &|t| selection.selects(t), &|t| self.known.ids.id(t));
+        for change in changes {
+            self.maps.clear();
+            self.begin(out);
+            match change {
+                Outcome::Emptied(table) => {
+                    self.announce(&table, out);
+                    out.push(Event::Truncate { tables: vec![table.id], restart_identity: true });
+                }
+                Outcome::Effect { tag, object, effect } => {
+                    match &effect {
+                        DdlEffect::Table { after, .. } => {
+                            self.tables.insert(after.name.clone(), after.clone());
+                            self.announced.insert(after.name.clone(), after.clone());
+                        }
+                        DdlEffect::Dropped { table } => {
+                            self.tables.remove(table);
+                            self.announced.remove(table);
+                        }
+                        _ => {}
+                    }
+                    let after = match &effect {
+                        DdlEffect::Table { after, .. } => Some(after.clone()),
+                        _ => None,
+                    };
+                    out.push(Event::Ddl(Box::new(Ddl { tag, statement: text.clone(), object, effect })));
+                    if let Some(after) = after {
+                        out.push(Event::Schema(after));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn table_map(&mut self, event: TableMapEvent) -> Result<()> {
+        if self.maps.get(&event.table_id).is_some_and(|(said, _)| *said == event.body) {
+            return Ok(());
+        }
+        let map =
+            event.parse().map_err(|e| Error::fatal(format!("a table in the source's log cannot be read: {e}")))?;
+        let name = TableName::new(map.schema.clone(), map.table.clone());
+        let mapped = if (name.schema.as_str(), name.name.as_str()) == MARKERS {
+            let layout = TableLayout::new(&map, None)?;
+            match layout.columns.iter().position(|c| c.name == "token") {
+                Some(token) => Mapped::Markers(layout, token),
+                None => Mapped::Ignored,
+            }
+        } else if !self.known.selection.selects(&name) || self.shapes.is_shadow(&name) {
+            Mapped::Ignored
+        } else {
+            self.followed(&map, name)?
+        };
+        self.maps.insert(event.table_id, (event.body, Arc::new(mapped)));
+        Ok(())
+    }
+
+    fn followed(&self, map: &TableMap, name: TableName) -> Result<Mapped> {
+        let base = self.tables.get(&name);
+        // The log shows some types of one family as plain bytes; then, and only then, the catalog is believed.
+        let address = |c: &Column| matches!(c.type_name.as_str(), "uuid" | "inet6" | "inet4");
+        let known: Option<Vec<KnownColumn>> = base.filter(|b| b.columns.iter().any(address)).and_then(|b| {
+            let mut all: Vec<&Column> = b.columns.iter().chain(&b.generated).collect();
+            all.sort_by_key(|c| c.number);
+            let known = |c: &&Column| Some(KnownColumn { name: c.name.clone(), ty: parse(c)? });
+            all.iter().map(known).collect()
+        });
+        let mut layout = TableLayout::new(map, known.as_deref())?;
+        let computed = |c: &str| base.is_some_and(|b| b.generated.iter().any(|g| g.name == c));
+        let mut columns = Vec::with_capacity(layout.columns.len());
+        for (i, c) in layout.columns.iter_mut().enumerate() {
+            if computed(&c.name) {
+                c.skipped = true;
+                continue;
+            }
+            let said = base.and_then(|b| b.column(&c.name).map(|at| &b.columns[at]));
+            columns.push(match said {
+                Some(said) if parse(said).is_some_and(|t| same(&t, &c.ty)) => said.clone(),
+                _ => described(&c.name, &c.ty, c.nullable, said.map_or(i as i32 + 1, |s| s.number)),
+            });
+        }
+        let place = |n: &str| columns.iter().position(|c| c.name == n);
+        let by_catalog = base.and_then(|b| match &b.identity {
+            RowIdentity::Key(key) => {
+                key.iter().map(|&k| place(&b.columns[k].name)).collect::<Option<Vec<_>>>().map(RowIdentity::Key)
+            }
+            _ => None,
+        });
+        let by_log = layout.primary_key.as_ref().and_then(|key| {
+            let names = key.iter().map(|&k| layout.columns.get(k).map(|c| c.name.as_str()));
+            names.map(|n| place(n?)).collect::<Option<Vec<_>>>().map(RowIdentity::Key)
+        });
+        let identity = by_log.or(by_catalog).unwrap_or(RowIdentity::AllColumns);
+        let whole = identity == RowIdentity::AllColumns || self.known.whole_rows.contains(&name);
+        let key = match &identity {
+            RowIdentity::Key(key) if !whole => {
+                let at = |&k: &usize| layout.columns.iter().position(|c| c.name == columns[k].name);
+                key.iter().map(at).collect()
+            }
+            _ => None,
+        };
+        let table = Table {
+            id: self.known.ids.id(&name),
+            generated: base.map(|b| b.generated.clone()).unwrap_or_default(),
+            identity,
+            full_old_rows: whole,
+            has_secondary_unique: base.is_none_or(|b| b.has_secondary_unique),
+            partitioned: base.is_some_and(|b| b.partitioned),
+            estimated_rows: base.map_or(0, |b| b.estimated_rows),
+            bytes: base.map_or(0, |b| b.bytes),
+            columns,
+            name,
+        };
+        Ok(Mapped::Followed { layout, table: Arc::new(table), key })
+    }
+
+    fn announce(&mut self, table: &Arc<Table>, out: &mut Parcel) {
+        let known = self.announced.get(&table.name);
+        if known.is_none_or(|k| !Arc::ptr_eq(k, table) && (k.columns != table.columns || k.identity != table.identity))
+        {
+            self.announced.insert(table.name.clone(), table.clone());
+            out.push(Event::Schema(table.clone()));
+        }
+    }
+
+    fn rows(&mut self, event: &RowsEvent, out: &mut Parcel) -> Result<()> {
+        let Some((_, mapped)) = self.maps.get(&event.table_id) else {
+            return Err(Error::fatal(format!(
+                "the source's log changes table number {} before it describes it",
+                event.table_id
+            )));
+        };
+        let mapped = mapped.clone();
+        match &*mapped {
+            Mapped::Ignored => Ok(()),
+            Mapped::Markers(layout, token) => {
+                for change in event.decode(layout, OldRows::Whole)? {
+                    if let (Op::Insert, Some(row)) = (event.op, change.new)
+                        && let Datum::Text(text) = row.get(*token)
+                    {
+                        self.begin(out);
+                        out.push(Event::Marker { token: String::from_utf8_lossy(text).into_owned() });
+                    }
+                }
+                Ok(())
+            }
+            Mapped::Followed { layout, table, key } => {
+                self.begin(out);
+                self.announce(table, out);
+                let old = key.as_ref().map_or(OldRows::Whole, |key| OldRows::KeyIfChanged(key));
+                for change in event.decode(layout, old)? {
+                    let unsent = |r: &Option<crate::value::Row>| r.as_ref().is_some_and(crate::value::Row::has_unsent);
+                    if unsent(&change.new) || unsent(&change.old) {
+                        return Err(Error::fatal(format!("{}: the source logged rows that are not whole", table.name))
+                            .with_code("switchyard:row_image")
+                            .hint("SET GLOBAL binlog_row_image = 'FULL' (a session may have set it otherwise), then copy anew"));
+                    }
+                    out.push(Event::Change(Change { table: table.id, op: event.op, old: change.old, new: change.new }));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What the catalog's column holds.
+fn parse(c: &Column) -> Option<ColumnType> {
+    // What a text is stored in does not matter here: the log says it.
+    ColumnType::parse(&c.type_name, Some("utf8mb4")).ok()
+}
+
+/// Whether two say the same but for the character set.
+fn same(a: &ColumnType, b: &ColumnType) -> bool {
+    matches!((a, b), (ColumnType::Text(_), ColumnType::Text(_))) || a == b
+}
+
+/// A column that only the log knows.
+fn described(name: &str, ty: &ColumnType, nullable: bool, number: i32) -> Column {
+    let type_name = written(ty);
+    let (data, kind) = columns::describe(&type_name);
+    let kind = if kind == Kind::Other { ty.kind() } else { kind };
+    Column {
+        name: name.to_owned(),
+        number,
+        type_name,
+        kind,
+        data,
+        nullable,
+        identity: None,
+        default: None,
+        collation: None,
+        portable_binary: false,
+    }
+}
+
+/// The type as DDL writes it, as far as the log tells.
+fn written(ty: &ColumnType) -> String {
+    let labels =
+        |l: &[Box<str>]| l.iter().map(|l| format!("'{}'", l.replace('\'', "''"))).collect::<Vec<_>>().join(",");
+    match ty {
+        ColumnType::Int { width, unsigned } => {
+            let word = match width {
+                1 => "tinyint",
+                2 => "smallint",
+                3 => "mediumint",
+                4 => "int",
+                _ => "bigint",
+            };
+            format!("{word}{}", if *unsigned { " unsigned" } else { "" })
+        }
+        ColumnType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
+        ColumnType::Float => "float".into(),
+        ColumnType::Double => "double".into(),
+        ColumnType::Year => "year".into(),
+        ColumnType::Bit(n) => format!("bit({n})"),
+        ColumnType::Date => "date".into(),
+        ColumnType::Time(n) => format!("time({n})"),
+        ColumnType::DateTime(n) => format!("datetime({n})"),
+        ColumnType::Timestamp(n) => format!("timestamp({n})"),
+        ColumnType::Text(_) => "longtext".into(),
+        ColumnType::Enum(l) => format!("enum({})", labels(l)),
+        ColumnType::Set(l) => format!("set({})", labels(l)),
+        ColumnType::FixedBytes(n) => format!("binary({n})"),
+        ColumnType::Bytes => "longblob".into(),
+        ColumnType::Json => "json".into(),
+        ColumnType::Geometry => "geometry".into(),
+        ColumnType::Vector => "vector".into(),
+        ColumnType::Address(_) => "varchar(45)".into(),
+    }
+}
