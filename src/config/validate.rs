@@ -121,6 +121,16 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
             return no(key, &format!("engine {scheme:?}"), "use postgres://user:password@host:5432/database");
         }
     }
+    if is_postgres(&scheme(&config.source.url))
+        && is_postgres(&scheme(&config.target.url))
+        && let Some(n) = config.rule.iter().position(|r| !r.types.is_empty())
+    {
+        return no(
+            &format!("rule[{n}].types"),
+            "other types between two servers of one engine",
+            "make the table on the target with the types that are wanted, and write a rule without types",
+        );
+    }
     if !config.router.listen.is_empty() {
         return no(
             "router.listen[0]",

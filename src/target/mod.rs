@@ -43,7 +43,7 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
     }
 }
 
-fn unknown_dialect(from: &str, to: &str) -> crate::Error {
+pub(crate) fn unknown_dialect(from: &str, to: &str) -> crate::Error {
     crate::Error::fatal(format!("a {to} target cannot take the schema of a {from} source"))
         .hint("make the tables on the target and set target.create_schema = false")
 }

@@ -7,6 +7,7 @@
 //! | `compile.rs` | a rule, a source table and a target table become a program, or an error that says what to do |
 //! | `output.rs` | what the program makes of rows and changes |
 //! | `inverse.rs` | what a reverse stream could bring back, and what not |
+//! | `typename.rs` | PostgreSQL's names for the types of other engines |
 //! | `items.rs` | arrays and JSON lists, taken apart |
 //! | `expr/` | SQL expressions over one row |
 
@@ -17,6 +18,7 @@ mod items;
 pub mod output;
 pub mod rules;
 pub mod select;
+pub mod typename;
 
 use std::sync::Arc;
 

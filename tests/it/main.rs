@@ -14,6 +14,7 @@ mod example_consolidate;
 mod example_legacy;
 mod expressions;
 mod fencing;
+mod foreign_schema;
 mod http;
 mod identities;
 mod layering;

@@ -355,7 +355,7 @@ impl PgApplier {
         pin_mut!(sink);
         let mut chunk = Vec::with_capacity(COPY_CHUNK + 4096);
         for row in rows {
-            st::copy_text(&mut chunk, row, table.columns.len());
+            st::copy_text(&mut chunk, row, table)?;
             if chunk.len() >= COPY_CHUNK {
                 let full = std::mem::replace(&mut chunk, Vec::with_capacity(COPY_CHUNK + 4096));
                 sink.send(full.into()).await.map_err(|e| doing(&e))?;
@@ -605,7 +605,7 @@ fn params(s: &st::SetStatement, table: &Table, rows: &[&Row]) -> Result<Vec<st::
 }
 
 fn scalars(table: &Table, row: &Row, columns: impl Iterator<Item = usize>) -> Result<Vec<st::Param>> {
-    columns.map(|c| st::scalar(table, c, row.get(c))).collect()
+    columns.map(|c| st::scalar(table, c, row)).collect()
 }
 
 fn refs(params: &[st::Param]) -> Vec<&(dyn ToSql + Sync)> {
@@ -638,6 +638,8 @@ fn apply_error(table: &Table, doing: &str, e: &tokio_postgres::Error) -> Error {
     match wrapped.code() {
         Some("23505") => wrapped.hint("a row with this key is on the target already: somebody else wrote there, two tables that rules merge have the same key (on_existing says what then), or two source rows are equal under the target's collation"),
         Some("23502" | "23503" | "23514") => wrapped.hint("the target has a constraint that the source has not, or a trigger changed the row: drop or relax it, then start again"),
+        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03") => wrapped.hint(st::MISFIT),
+        Some("54000") => wrapped.hint(st::TOO_WIDE),
         Some("42P01" | "42703") => wrapped.hint("the target's table is not as it was: make it as the source has it, then start again"),
         _ => wrapped,
     }

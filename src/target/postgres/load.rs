@@ -136,7 +136,7 @@ impl Loader for PgLoader {
             CopyBlock::Rows(rows) => {
                 now.buffer.clear();
                 for row in &rows {
-                    st::copy_text(&mut now.buffer, row, now.table.columns.len());
+                    st::copy_text(&mut now.buffer, row, &now.table)?;
                 }
                 self.conn.copy_in_write(&now.buffer).await
             }
@@ -187,6 +187,8 @@ fn load_error(table: &TableName, e: Error) -> Error {
     let e = e.context(format!("loading {table}"));
     match e.code() {
         Some("23505") => e.hint("the target's table held rows before the copy: empty it and start again"),
+        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03") => e.hint(st::MISFIT),
+        Some("54000") => e.hint(st::TOO_WIDE),
         Some("23502" | "23514") => {
             e.hint("the target has a constraint that the source has not: drop or relax it, then start again")
         }

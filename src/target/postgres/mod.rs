@@ -4,9 +4,13 @@ pub mod apply;
 pub mod bookkeeping;
 pub mod catalog;
 pub mod check;
+mod compatible;
 pub mod create;
 pub mod ddl;
 mod ddl_objects;
+pub mod fit;
+mod foreign;
+mod foreign_types;
 pub mod load;
 mod merge;
 pub mod quiesce;
@@ -26,7 +30,8 @@ use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
-use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
+use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions, unknown_dialect};
+use crate::transform::rules::Homes;
 
 /// Connections that make one table's indexes side by side.
 const INDEX_CONNECTIONS: usize = 2;
@@ -99,6 +104,20 @@ impl Target for PostgresTarget {
     }
     async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>> {
         check::check(&*self.control().await?, &self.name, self.create_schema, source, tables, fresh).await
+    }
+    async fn adopt(&self, script: SchemaScript, homes: &Homes) -> Result<SchemaScript> {
+        match script.dialect.as_str() {
+            "" | "postgres" => Ok(script),
+            dialect if foreign::understands(dialect) => foreign::adopt(script, homes),
+            dialect => Err(unknown_dialect(dialect, self.engine())),
+        }
+    }
+    fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
+        match engine {
+            "postgres" => Ok(table.clone()),
+            engine if foreign::understands(engine) => foreign::adopt_table(table, homes),
+            engine => Err(unknown_dialect(engine, self.engine())),
+        }
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await
