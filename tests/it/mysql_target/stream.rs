@@ -101,7 +101,7 @@ fn crashes(flavour: Flavour, points: &[&str]) {
         assert_kept(&m);
         m.assert_same("select * from filled order by id", "select * from filled order by id");
         assert_eq!(daemon.sigterm(), 0, "{point}");
-        let finished = Daemon::command(&config, &["finish"]);
+        let finished = Daemon::command(&config, &["finish", "--yes"]);
         assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
     }
 }
@@ -242,7 +242,7 @@ fn given_triggers_on_the_target_when_migrated_then_they_do_not_fire_and_come_bac
     daemon.wait_level(&m.source_url());
     assert_eq!(m.on_target("select id, n from t order by id"), "1|1\n2|2");
     assert_eq!(daemon.sigterm(), 0);
-    let finished = Daemon::command(&config, &["finish"]);
+    let finished = Daemon::command(&config, &["finish", "--yes"]);
     assert!(finished.status.success(), "{}", String::from_utf8_lossy(&finished.stderr));
     m.on_target("insert into t values (3, 3)");
     assert_eq!(m.on_target("select n from t where id = 3"), "103");
