@@ -446,11 +446,24 @@ impl ApplyTask {
         Ok((end, applied.ddl))
     }
 
+    /// How rows of the target's `table` are read at the source, and what becomes of them on the way.
+    fn as_source(&self, sources: &[Arc<Table>], table: &Arc<Table>) -> Result<Compiled> {
+        let rules = &self.pipeline.rules;
+        let found = sources.iter().find(|s| !rules.concern(&s.name) && rules.homes().table(&s.name) == table.name);
+        match found.and_then(|s| narrowed(s, table)) {
+            Some(source) => Compiled::new(&source, table),
+            // Gone or renamed since: asked for under the name that the target has, it is an error that says so.
+            None => Ok(Compiled::passing(table.clone(), table.clone())),
+        }
+    }
+
     /// Rows whose update came without a large value and that the target has not: read again at the source. They may
     /// be newer than the log's place, so consistency moves past the read.
     async fn reread(&mut self, applied: &Applied) -> Result<(Batch, Option<Position>)> {
         let mut batch = Batch { convergent: true, ..Batch::default() };
         let mut newest: Option<Position> = None;
+        let sources = self.pipeline.source.tables().await.context("reading rows again")?;
+        let mut scratch = Scratch::default();
         for (table, row) in &applied.missing {
             if self.pipeline.rules.iter().any(|r| r.to == table.name) {
                 return Err(Error::fatal(format!(
@@ -459,12 +472,14 @@ impl ApplyTask {
                 ))
                 .hint("on the source, for the tables that rules reshape: ALTER TABLE … REPLICA IDENTITY FULL; then begin anew"));
             }
-            let compiled = Compiled::passing(table.clone(), table.clone());
-            let key = key_of(table, row);
-            let (found, at) = self.pipeline.source.reread(table, &key).await.context("reading a row again")?;
+            let compiled = self.as_source(&sources, table)?;
+            let source = &compiled.source;
+            let undone = compiled.outputs.first().and_then(|o| o.undo(row, source.columns.len(), &mut scratch));
+            let key = key_of(source, undone.as_ref().unwrap_or(row));
+            let (found, at) = self.pipeline.source.reread(source, &key).await.context("reading a row again")?;
             if let Some(row) = found {
-                let change = Change { table: table.id, op: Op::Insert, old: None, new: Some(row) };
-                batch.change(&compiled, change, &mut Scratch::default())?;
+                let change = Change { table: source.id, op: Op::Insert, old: None, new: Some(row) };
+                batch.change(&compiled, change, &mut scratch)?;
             }
             if newest.as_ref().is_none_or(|n| at.reached(n)) {
                 newest = Some(at);
@@ -475,6 +490,15 @@ impl ApplyTask {
         }
         Ok((batch, newest))
     }
+}
+
+/// The source's table with exactly the columns of `table`, which is the target's and has them by the same names in the
+/// log's order; `None` if it has not all of them any more.
+fn narrowed(source: &Table, table: &Table) -> Option<Arc<Table>> {
+    let columns: Option<Vec<_>> =
+        table.columns.iter().map(|c| source.column(&c.name).and_then(|i| source.columns.get(i).cloned())).collect();
+    let narrowed = Table { columns: columns?, identity: table.identity.clone(), ..source.clone() };
+    Some(Arc::new(narrowed))
 }
 
 /// Looks at the source's log until that fails for good.

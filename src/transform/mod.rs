@@ -5,6 +5,7 @@
 //! | `select.rs` | which tables take part |
 //! | `rules.rs` | the rules as written, and which tables they concern |
 //! | `compile.rs` | a rule, a source table and a target table become a program, or an error that says what to do |
+//! | `convert.rs` | what a value becomes where two engines' types differ |
 //! | `output.rs` | what the program makes of rows and changes |
 //! | `inverse.rs` | what a reverse stream could bring back, and what not |
 //! | `typename.rs` | PostgreSQL's names for the types of other engines |
@@ -12,6 +13,7 @@
 //! | `expr/` | SQL expressions over one row |
 
 mod compile;
+pub mod convert;
 pub mod expr;
 mod inverse;
 mod items;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::schema::{RowIdentity, Table, TableName};
 use crate::value::Row;
-use output::Output;
+use output::{Output, Program};
 use rules::{OnExisting, RuleSet};
 
 /// What becomes of one table's rows. Compiled from the source's table as it is at this place of the log, and the
@@ -66,9 +68,17 @@ impl Compiled {
                 }
             }
         }
+        let conversions: Vec<_> = source.columns.iter().zip(&columns).map(|(s, t)| convert::between(s, t)).collect();
         let target =
             Table { columns, identity: source.identity.clone(), full_old_rows: source.full_old_rows, ..target.clone() };
-        Ok(Compiled::passing(source.clone(), Arc::new(target)))
+        let mut compiled = Compiled::passing(source.clone(), Arc::new(target));
+        if conversions.iter().any(Option::is_some) {
+            // Nothing else is looked at or copied; a table without any passes as it is.
+            for output in &mut compiled.outputs {
+                output.program = Some(Program::converting(source, &output.target, &conversions));
+            }
+        }
+        Ok(compiled)
     }
 
     /// Rows of `source` go into `target` as they are; both have the same columns.

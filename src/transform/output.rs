@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::convert::Conversion;
 use super::expr::{EvalError, Expr, Scratch};
 use super::items::Items;
 use super::rules::OnExisting;
@@ -46,6 +47,8 @@ pub(super) struct Program {
 pub(super) enum FieldFrom {
     /// The source's field, as it is.
     Column(usize),
+    /// The source's field in the form of the target's type.
+    Converted(usize, Conversion),
     /// Computed.
     Computed(Box<Expr>),
 }
@@ -219,6 +222,24 @@ impl Output {
 }
 
 impl Program {
+    /// Every field goes to its own place, converted where there is a conversion for it.
+    pub(super) fn converting(source: &Table, target: &Table, conversions: &[Option<Conversion>]) -> Program {
+        let field = |(i, c): (usize, &Option<Conversion>)| match c {
+            Some(c) => FieldFrom::Converted(i, c.clone()),
+            None => FieldFrom::Column(i),
+        };
+        Program {
+            label: format!("{} → {}", source.name, target.name),
+            source: source.name.clone(),
+            names: source.columns.iter().map(|c| c.name.clone()).collect(),
+            source_key: source.key().to_vec(),
+            full: source.full_old_rows,
+            filter: None,
+            fields: conversions.iter().enumerate().map(field).collect(),
+            items: None,
+        }
+    }
+
     fn passes(&self, row: &Row, scratch: &mut Scratch) -> Result<bool> {
         match &self.filter {
             None => Ok(true),
@@ -265,6 +286,15 @@ impl Program {
     ) -> Result<()> {
         match from {
             FieldFrom::Column(c) => out.push(row.get(*c)),
+            FieldFrom::Converted(c, conversion) => match row.get(*c) {
+                Datum::Text(text) => {
+                    let mut made = Vec::with_capacity(text.len() + 16);
+                    let done = conversion.apply(text, &mut made);
+                    done.map_err(|what| self.error(what, &target.columns[index].name, row))?;
+                    out.push(Datum::Text(&made));
+                }
+                nothing => out.push(nothing),
+            },
             FieldFrom::Computed(e) => {
                 // What finds a list's rows reads the parent's fields alone.
                 let parent = if item.is_none() { self.items.as_ref().map(|i| i.parent_only(row)) } else { None };
