@@ -110,6 +110,13 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
     };
     for (key, url) in [("source.url", &config.source.url), ("target.url", &config.target.url)] {
         let scheme = scheme(url);
+        if key == "target.url" && matches!(scheme.as_str(), "mysql" | "mariadb") {
+            // What lies in the source's usual schema comes into this database.
+            if config.homes().target.is_empty() {
+                return Err(places.error(key, "names no database; write mysql://user:password@host:3306/database"));
+            }
+            continue;
+        }
         if !is_postgres(&scheme) {
             return no(key, &format!("engine {scheme:?}"), "use postgres://user:password@host:5432/database");
         }

@@ -89,6 +89,8 @@ pub struct Collector {
     knowledge: Knowledge,
     routes: HashMap<TableId, Route>,
     sources: HashMap<TableName, Arc<Table>>,
+    /// Tables as a schema change left them, until the log describes them again.
+    altered: HashMap<TableName, Arc<Table>>,
     /// Described by the log, and not on the target.
     absent: HashMap<TableId, TableName>,
     consistent_at: Position,
@@ -112,6 +114,7 @@ impl Collector {
             knowledge,
             routes: HashMap::new(),
             sources: HashMap::new(),
+            altered: HashMap::new(),
             absent: HashMap::new(),
             consistent_at,
             begun: None,
@@ -345,6 +348,7 @@ impl Collector {
         let known = |c: &str| target.column(c).is_some() || target.generated.iter().any(|g| g.name == c);
         if table.columns.iter().any(|c| !known(&c.name)) {
             // With the table as it is taken for what it was, the target judges by what it has itself.
+            self.altered.remove(&name);
             self.sources.insert(name.clone(), table.clone());
             let has_default = table.columns.iter().any(|c| !known(&c.name) && c.default.is_some());
             self.ddl(Box::new(Ddl {
@@ -376,6 +380,7 @@ impl Collector {
         self.building.batch.barrier(Step::Sets(Sets::default()));
         let skip_before = self.knowledge.skip_before.get(&table.name).cloned();
         self.routes.insert(table.id, Route { compiled: Arc::new(compiled), skip_before });
+        self.altered.remove(&table.name);
         self.sources.insert(table.name.clone(), table);
     }
 
@@ -399,7 +404,12 @@ impl Collector {
         if let Some(name) = name.as_ref().filter(|n| self.knowledge.rules.concern(n)) {
             return self.reshaped_ddl(name, &ddl);
         }
-        let before = name.as_ref().and_then(|n| self.sources.get(n).cloned().or_else(|| self.as_source(n)));
+        let known = |n: &TableName| self.altered.get(n).or_else(|| self.sources.get(n)).cloned();
+        let before = name.as_ref().and_then(|n| known(n).or_else(|| self.as_source(n)));
+        if let DdlEffect::Table { after, .. } = &ddl.effect {
+            // Two changes without a row between them: the second begins where the first ended.
+            self.altered.insert(after.name.clone(), after.clone());
+        }
         let (ddl, before) = match &self.knowledge.adopt {
             Some(adopt) => adopted(adopt, self.knowledge.foreign, &self.knowledge.rules, ddl, before)?,
             None => (ddl, before),

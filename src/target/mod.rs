@@ -1,5 +1,6 @@
 //! What a target can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
+pub mod mysql;
 pub mod postgres;
 
 use std::sync::Arc;
@@ -38,8 +39,9 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
     let scheme = options.url.expose_secret().split(':').next().unwrap_or("").to_owned();
     match scheme.as_str() {
         "postgres" | "postgresql" => postgres::open(options),
+        "mysql" | "mariadb" => mysql::open(options),
         other => Err(crate::Error::config(format!("target.url: no engine for scheme {other:?}"))
-            .hint("use postgres://user@host:port/database")),
+            .hint("use postgres://user@host:port/database or mysql://user@host:port/database")),
     }
 }
 

@@ -47,6 +47,7 @@ async fn given_a_schema_with_everything_when_a_source_describes_it_then_other_en
         url: server.url("postgres").into(),
         selection: Selection::new(&["public.t", "public.parent", "public.parts"], &[] as &[&str]).unwrap(),
         workers: 1,
+        whole_rows: Vec::new(),
         zero_dates: Default::default(),
         whole_rows: Vec::new(),
     })

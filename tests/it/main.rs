@@ -22,6 +22,7 @@ mod layering;
 mod mysql_binlog;
 mod mysql_ddl;
 mod mysql_source;
+mod mysql_target;
 mod mysql_wire;
 mod network;
 mod outage;
