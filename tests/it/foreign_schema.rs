@@ -49,7 +49,6 @@ async fn given_a_schema_with_everything_when_a_source_describes_it_then_other_en
         workers: 1,
         whole_rows: Vec::new(),
         zero_dates: Default::default(),
-        whole_rows: Vec::new(),
     })
     .unwrap();
     let tables = source.tables().await.unwrap();

@@ -23,6 +23,7 @@ mod mysql_binlog;
 mod mysql_ddl;
 mod mysql_source;
 mod mysql_target;
+mod mysql_to_postgres;
 mod mysql_wire;
 mod network;
 mod outage;
