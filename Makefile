@@ -28,7 +28,7 @@ check: ## Format, lints, documentation, layering: warnings are errors
 # Tests whose names start with soak_ take minutes or need more servers: `make soak` runs them.
 .PHONY: test
 test: ## Every test but the long ones, on real servers that it starts
-	scripts/servers.sh base
+	scripts/servers.sh tests
 	cargo test --locked --doc
 	scripts/test.sh $(TEST_THREADS)
 

@@ -3,8 +3,9 @@
 #
 #   scripts/servers.sh toolchain make and a C compiler, before there is make
 #   scripts/servers.sh compiler  what `make check` needs beside Rust: a C compiler
-#   scripts/servers.sh base      what `make test` and `make demo` need
-#   scripts/servers.sh matrix    base, and PostgreSQL 17 and 18 (needs root)
+#   scripts/servers.sh base      what `make demo` needs
+#   scripts/servers.sh tests     what `make test` needs: base, MySQL and MariaDB
+#   scripts/servers.sh matrix    tests, and PostgreSQL 17 and 18 (needs root)
 #   scripts/servers.sh bench     base, and the programs that `make bench` compares with
 #   scripts/servers.sh mysql | mariadb | mongo | nats | prometheus | chromium | compose
 #   scripts/servers.sh all       everything above
@@ -178,8 +179,14 @@ postgres_of() {
   say "done: $(as_root chroot "$folder" "/usr/lib/postgresql/$major/bin/postgres" --version)"
 }
 
-matrix() {
+tests() {
   base
+  mariadb
+  mysql
+}
+
+matrix() {
+  tests
   postgres_of 17 trixie
   postgres_of 18 sid
 }
@@ -281,8 +288,6 @@ compose() { packages docker-compose; }
 all() {
   matrix
   bench
-  mariadb
-  mysql
   mongo
   nats
   prometheus
@@ -310,7 +315,7 @@ status() {
 
 command=${1:-all}
 case $command in
-  toolchain | compiler | base | matrix | bench | mariadb | mysql | mongo | nats | prometheus | chromium | compose | all | status) "$command" ;;
+  toolchain | compiler | base | tests | matrix | bench | mariadb | mysql | mongo | nats | prometheus | chromium | compose | all | status) "$command" ;;
   -h | --help | help) sed -n '2,/^set -e/{/^set -e/!s/^# \{0,1\}//p}' "$0" ;;
   *) die "unknown command '$command'; see scripts/servers.sh --help" ;;
 esac

@@ -27,6 +27,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         selection: Default::default(),
         workers: 1,
         whole_rows: Vec::new(),
+        zero_dates: Default::default(),
     };
     let source = source::open(options)?;
     let (identity, from) = runtime.block_on(async {

@@ -12,8 +12,8 @@ use crate::config::units::{show_seconds, show_size};
 use crate::error::{Class, Error, Result};
 use crate::finding::{Finding, Severity};
 use crate::schema::Table;
-use crate::source::SourceFacts;
-use crate::target::CopyStage;
+use crate::source::{Source, SourceFacts};
+use crate::target::{CopyStage, Target};
 
 /// Look at both servers and say what stands in the way, with what to do about it
 #[derive(Args, Clone, Debug)]
@@ -153,6 +153,12 @@ pub async fn look(config: &Config) -> Result<Report> {
                         }
                         Err(e) => findings.push(problem("target", "rules", e)?),
                     }
+                    if source.engine() != target.engine() && config.target.create_schema {
+                        match remarks(config, source.as_ref(), target.as_ref(), &tables).await {
+                            Ok(said) => findings.extend(said),
+                            Err(e) => findings.push(problem("target", "schema", e)?),
+                        }
+                    }
                     match target.check(&facts, &expected, fresh).await {
                         Ok(f) => findings.extend(f),
                         Err(e) => findings.push(problem("target", "check", e)?),
@@ -164,6 +170,20 @@ pub async fn look(config: &Config) -> Result<Report> {
         Err(e) => findings.push(problem("target", "connect", e)?),
     }
     Ok(Report { findings, tables })
+}
+
+/// What the target's schema will not have of the source's.
+async fn remarks(
+    config: &Config,
+    source: &dyn Source,
+    target: &dyn Target,
+    tables: &[Arc<Table>],
+) -> Result<Vec<Finding>> {
+    let rules = config.rules()?;
+    let made: Vec<Arc<Table>> = tables.iter().filter(|t| !rules.concern(&t.name)).cloned().collect();
+    let script = source.schema_script(&made, None).await?;
+    let script = target.adopt(script, rules.homes()).await?;
+    Ok((script.remarks.into_iter()).map(|r| Finding::new(Severity::Warning, "target", "schema", r)).collect())
 }
 
 fn problem(side: &str, code: &str, e: Error) -> Result<Finding> {

@@ -58,6 +58,7 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         selection,
         workers: 2,
         whole_rows: Vec::new(),
+        zero_dates: Default::default(),
     })?;
     let server = source.server().await.context("looking at the source")?;
     let tables = source.tables().await.context("listing the source's tables")?;

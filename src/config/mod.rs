@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 use crate::source::SourceOptions;
+pub use crate::source::ZeroDates;
 use crate::target::TargetOptions;
 pub use crate::transform::rules::{Explode as ExplodeConfig, OnExisting, Rule as RuleConfig};
 use crate::transform::rules::{Homes, RuleSet};
@@ -74,6 +75,9 @@ pub struct SourceConfig {
     /// URLs of read replicas, for the router.
     #[serde(default, deserialize_with = "secret_list")]
     pub replicas: Vec<SecretString>,
+    /// What becomes of MySQL's dates that are none (`0000-00-00`).
+    #[serde(default)]
+    pub zero_dates: ZeroDates,
 }
 
 /// `[target]`
@@ -475,6 +479,7 @@ impl Config {
             selection: self.selection()?,
             workers: self.snapshot.workers,
             whole_rows: self.rules()?.iter().map(|r| r.from.clone()).collect(),
+            zero_dates: self.source.zero_dates,
         })
     }
 
@@ -503,7 +508,7 @@ fn homes(source: &SecretString, target: &SecretString) -> Homes {
             }
         }
     };
-    Homes { source: home(source), target: home(target) }
+    Homes { source: home(source), target: home(target), ..Homes::default() }
 }
 
 fn yes() -> bool {

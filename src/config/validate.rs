@@ -110,9 +110,26 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
     };
     for (key, url) in [("source.url", &config.source.url), ("target.url", &config.target.url)] {
         let scheme = scheme(url);
+        if key == "target.url" && matches!(scheme.as_str(), "mysql" | "mariadb") {
+            // What lies in the source's usual schema comes into this database.
+            if config.homes().target.is_empty() {
+                return Err(places.error(key, "names no database; write mysql://user:password@host:3306/database"));
+            }
+            continue;
+        }
         if !is_postgres(&scheme) {
             return no(key, &format!("engine {scheme:?}"), "use postgres://user:password@host:5432/database");
         }
+    }
+    if is_postgres(&scheme(&config.source.url))
+        && is_postgres(&scheme(&config.target.url))
+        && let Some(n) = config.rule.iter().position(|r| !r.types.is_empty())
+    {
+        return no(
+            &format!("rule[{n}].types"),
+            "other types between two servers of one engine",
+            "make the table on the target with the types that are wanted, and write a rule without types",
+        );
     }
     if !config.router.listen.is_empty() {
         return no(

@@ -48,7 +48,9 @@ pub fn from_server(doing: impl std::fmt::Display, e: &ServerError) -> Error {
     let hint = match e.code {
         _ if read_only && source => "the source is read-only: did it fail over? point source.url at the primary",
         _ if read_only => "the target is read-only: did it fail over? point target.url at the new primary",
-        1045 | 1698 => "check user and password in the URL, and which hosts the account may connect from",
+        1045 | 1698 => {
+            "check user and password in the URL, which hosts the account may connect from, and whether it has to use TLS (ssl-mode=required)"
+        }
         1044 | 1049 => "check the database name in the URL, and the account's privileges on it",
         1130 => "the server lets nobody in from this machine's address: create the account for it, 'user'@'%'",
         1129 => {

@@ -6,6 +6,7 @@ pub mod conn;
 pub mod conninfo;
 pub mod control;
 pub mod errors;
+mod handshake;
 pub mod load;
 pub mod packet;
 pub mod quote;

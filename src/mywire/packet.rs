@@ -26,6 +26,8 @@ pub mod capability {
     pub const DEPRECATE_EOF: u32 = 1 << 24;
 }
 
+/// In the status word of an OK packet: a transaction is open.
+pub const IN_TRANSACTION: u16 = 0x0001;
 /// In the status word of an OK packet: another result follows.
 pub const MORE_RESULTS: u16 = 0x0008;
 

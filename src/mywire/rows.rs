@@ -92,7 +92,7 @@ impl MyConn {
                     if end.status & MORE_RESULTS != 0 {
                         return Err(self.broken("a second result for one statement"));
                     }
-                    self.state = State::Idle;
+                    self.finished(&end);
                     return Ok(None);
                 }
             }

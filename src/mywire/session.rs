@@ -29,18 +29,24 @@ impl Preset {
     }
 }
 
-/// The statement that sets everything up.
+/// The statements that set everything up. Time limits are those of one statement, of an idle transaction (a snapshot's
+/// session waits for others) and of a peer that does not read or write for a while. Isolation is what a consistent
+/// snapshot needs: under any other the server takes none, and only warns. Messages are in English, because values are taken
+/// out of them by their wording.
 pub fn settings(preset: Preset, flavour: Flavour) -> String {
-    // Both limit how long a statement may run, and both can be set server-wide.
     let unlimited = match flavour {
         Flavour::Mysql => "max_execution_time = 0",
-        Flavour::Mariadb => "max_statement_time = 0",
+        Flavour::Mariadb => {
+            "max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0, \
+             idle_write_transaction_timeout = 0"
+        }
     };
     format!(
         "SET NAMES utf8mb4, time_zone = '+00:00', sql_mode = '{}', autocommit = 1, completion_type = 'NO_CHAIN', \
          sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_safe_updates = 0, sql_auto_is_null = 0, \
-         sql_quote_show_create = 1, {unlimited}, \
-         net_read_timeout = {FOREVER}, net_write_timeout = {FOREVER}, wait_timeout = {FOREVER}",
+         sql_quote_show_create = 1, lc_messages = 'en_US', {unlimited}, \
+         net_read_timeout = {FOREVER}, net_write_timeout = {FOREVER}, wait_timeout = {FOREVER}; \
+         SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         preset.sql_mode()
     )
 }

@@ -324,16 +324,18 @@ pub(crate) fn frame_len(buf: &[u8]) -> Result<Option<usize>, &'static str> {
 
 /// The error that an ErrorResponse's body describes, without its DETAIL.
 pub(crate) fn server_error(doing: impl std::fmt::Display, body: &[u8]) -> Error {
-    let (mut code, mut message, mut hint) = ("", String::new(), None);
+    let (mut code, mut message, mut hint, mut context) = ("", String::new(), None, None);
     for field in body.split(|b| *b == 0) {
         let Some((kind, value)) = field.split_first() else { break };
         match kind {
             b'C' => code = std::str::from_utf8(value).unwrap_or(""),
             b'M' => message = String::from_utf8_lossy(value).into_owned(),
             b'H' => hint = Some(String::from_utf8_lossy(value).into_owned()),
+            b'W' => context = Some(String::from_utf8_lossy(value).into_owned()),
             _ => {}
         }
     }
+    let message = errors::with_column(code, &message, context.as_deref());
     errors::from_server(doing, code, &message, hint.as_deref())
 }
 

@@ -7,7 +7,9 @@ use tokio_postgres::{Client, Connection};
 
 use super::conninfo::ConnInfo;
 use super::errors::wrap;
+use super::types::{UserType, UserTypes};
 use crate::error::{Error, Result};
+use crate::schema::TableName;
 
 /// Settings under which values have canonical text form; see [`crate::value`]. Every session says them first.
 /// `search_path` is empty so that a name in a catalog's expression is always printed with its schema. Queries of the
@@ -108,4 +110,41 @@ pub async fn server(client: &Client, info: &ConnInfo) -> Result<crate::schema::S
         database: row.get(1),
         address: info.address(),
     })
+}
+
+/// The database's types that are not built in, as far as columns are read by them: enums, domains, text by another name,
+/// and arrays of these. `who` is the side in messages.
+///
+/// # Errors
+/// As the query.
+pub async fn user_types(client: &Client, who: &str) -> Result<UserTypes> {
+    const SQL: &str = "
+        SELECT t.oid, n.nspname::text, t.typname::text,
+               CASE WHEN t.typname = 'citext' THEN 't' WHEN t.typtype IN ('e', 'd') THEN t.typtype::text ELSE 'a' END,
+               t.typbasetype, t.typtypmod, t.typelem,
+               ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder)
+          FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+          LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+         WHERE t.typtype IN ('e', 'd') OR t.typname = 'citext'
+            OR e.oid >= 16384 AND (e.typtype IN ('e', 'd') OR e.typname = 'citext')";
+    let rows = client.query(SQL, &[]).await.map_err(|e| wrap(format!("reading the {who}'s types"), &e))?;
+    Ok(rows
+        .iter()
+        .map(|r| {
+            let kind = r.get::<_, &str>(3).chars().next().unwrap_or(' ');
+            let name = TableName::new(r.get::<_, String>(1), r.get::<_, String>(2));
+            (r.get(0), user_type(kind, name, r.get(4), r.get(5), r.get(6), r.get(7)))
+        })
+        .collect())
+}
+
+/// A type as [`user_types`] and the DDL trigger describe it: `kind` is `e` enum, `d` domain, `a` array, `t` text.
+pub fn user_type(kind: char, name: TableName, base: u32, modifier: i32, element: u32, labels: Vec<String>) -> UserType {
+    match kind {
+        'e' => UserType::Enum { name: Some(name), labels },
+        'd' => UserType::Domain { base, modifier },
+        'a' => UserType::Array(element),
+        't' => UserType::Text,
+        _ => UserType::Other,
+    }
 }

@@ -24,7 +24,10 @@ pub fn class_of(sqlstate: &str) -> Class {
 /// An error from a tokio-postgres call, with what was being done. DETAIL is dropped: it may quote a row's values.
 pub fn wrap(doing: impl std::fmt::Display, e: &tokio_postgres::Error) -> Error {
     match e.as_db_error() {
-        Some(db) => from_server(doing, db.code().code(), db.message(), db.hint()),
+        Some(db) => {
+            let message = with_column(db.code().code(), db.message(), db.where_());
+            from_server(doing, db.code().code(), &message, db.hint())
+        }
         None => {
             // Without a server's answer it is the connection (closed, refused, reset), or a misuse of the client.
             let mut text = e.to_string();
@@ -41,6 +44,18 @@ pub fn wrap(doing: impl std::fmt::Display, e: &tokio_postgres::Error) -> Error {
                 Error::retry(format!("{doing}: {text}"))
             }
         }
+    }
+}
+
+/// The message of a data exception, with the column that COPY's context names: `COPY t, line 1, column c: "value"`.
+pub fn with_column<'a>(sqlstate: &str, message: &'a str, context: Option<&str>) -> std::borrow::Cow<'a, str> {
+    let column = context
+        .filter(|c| sqlstate.starts_with("22") && c.starts_with("COPY "))
+        .and_then(|c| c.split_once(", column ")?.1.split_once(':'))
+        .map(|(column, _)| column);
+    match column {
+        Some(column) => format!("column {column}, {message}").into(),
+        None => message.into(),
     }
 }
 
@@ -109,6 +124,10 @@ mod tests {
     fn given_a_data_exception_when_wrapped_then_the_value_is_not_shown() {
         let e = from_server("loading", "22P02", "invalid input syntax for type integer: \"4111 1111\"", None);
         assert!(!e.message().contains("4111"), "{e}");
+        let context = "COPY t, line 1, column n: \"4111\"";
+        let said = with_column("22P02", "invalid input syntax for type integer: \"4111\"", Some(context));
+        let e = from_server("loading", "22P02", &said, None);
+        assert!(e.message().contains("column n") && !e.message().contains("4111"), "{e}");
         let e = from_server("loading", "22003", "value \"99999999999\" is out of range for type integer", None);
         assert!(!e.message().contains("9999"), "{e}");
     }

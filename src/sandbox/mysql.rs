@@ -341,6 +341,8 @@ impl MyServer {
             .arg(with_path("--datadir=", &self.data))
             .arg(with_path("--pid-file=", &self.data.join("server.pid")))
             .arg(with_path("--socket=", &self.folder.path().join("socket")))
+            // A server that starts removes the temporary files of every other one that it shares the folder with.
+            .arg(with_path("--tmpdir=", self.folder.path()))
             .arg(format!("--port={}", self.port));
         for (name, value) in self.options() {
             match (name, value.as_str()) {

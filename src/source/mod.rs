@@ -33,6 +33,18 @@ pub struct SourceOptions {
     pub workers: usize,
     /// Tables that rules name: what they make of a change may depend on the whole old row.
     pub whole_rows: Vec<TableName>,
+    /// What becomes of dates that are none.
+    pub zero_dates: ZeroDates,
+}
+/// What becomes of MySQL's dates that are none: `0000-00-00`, and those with a month or day of zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroDates {
+    /// They are sent as they are: a target without such dates stops and names the row.
+    #[default]
+    Keep,
+    /// NULL is sent in their place.
+    Null,
 }
 
 /// Opens the source that the URL's scheme names. Connects to nothing yet.

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::convert;
 use super::expr::{Expr, Input};
 use super::items::Items;
 use super::output::{FieldFrom, Output, Program};
 use super::rules::{Named, OnExisting};
+use super::typename;
+use crate::definition::DataType;
 use crate::error::{Error, Result};
-use crate::schema::{Column, Ident, RowIdentity, Table};
+use crate::schema::{Column, Ident, Kind, RowIdentity, Table};
 
 /// What a rule needs to be compiled.
 pub(super) struct Scope<'a> {
@@ -26,7 +29,7 @@ struct Assigned {
 }
 
 impl Scope<'_> {
-    fn error(&self, by: &str, what: impl std::fmt::Display) -> Error {
+    pub(super) fn error(&self, by: &str, what: impl std::fmt::Display) -> Error {
         Error::fatal(format!("{}: {by}: {what}", self.named.label())).with_code("switchyard:rule")
     }
 
@@ -92,7 +95,7 @@ impl Scope<'_> {
         }
         let (columns, fields) = self.fit(target, assigned)?;
         let reads = |f: &FieldFrom| match f {
-            FieldFrom::Column(c) => vec![*c],
+            FieldFrom::Column(c) | FieldFrom::Converted(c, _) => vec![*c],
             FieldFrom::Computed(e) => e.inputs().to_vec(),
         };
         let identity = self.identity(target, &columns, &fields, reads)?;
@@ -115,6 +118,7 @@ impl Scope<'_> {
             target: Arc::new(target),
             on_existing: rule.on_existing,
             alone: self.alone,
+            parent: None,
             program: Some(program),
         })
     }
@@ -167,12 +171,19 @@ impl Scope<'_> {
         let label =
             format!("rule {}, explode {} ({} → {})", self.named.number + 1, nth + 1, self.named.from, target.name);
         let program = Program { label, fields, items: Some(items), ..p.clone() };
+        let skips = self.named.rule.on_existing == OnExisting::Skip;
+        let parent = match skips {
+            true => Some(Arc::new(self.parent_key(&by("set"), parent, &columns, &program, &owner)?)),
+            false => None,
+        };
         let identity = RowIdentity::Key(owner);
         let target = Table { columns, identity, full_old_rows: false, ..target.clone() };
         Ok(Output {
             target: Arc::new(target),
-            on_existing: OnExisting::Error,
+            // Items have no key of their own that could be there already; they come and go as their parents do.
+            on_existing: if skips { OnExisting::Skip } else { OnExisting::Error },
             alone: self.alone,
+            parent,
             program: Some(program),
         })
     }
@@ -196,11 +207,22 @@ impl Scope<'_> {
                 continue;
             };
             let from = match a.from {
-                FieldFrom::Column(c) => {
+                FieldFrom::Column(c) | FieldFrom::Converted(c, _) => {
                     let s = &self.source.columns[c];
                     let whole = Expr::compile(&Ident(&s.name).to_string(), &inputs(self.source))
                         .and_then(|e| e.assign_to(column.kind, &column.type_name));
                     match whole {
+                        // What no cast does between these two engines' types.
+                        _ if let Some(conversion) = convert::between(s, column) => FieldFrom::Converted(c, conversion),
+                        // Numbers of 0 and 1 are truth values to every target; labels are text until the target reads them.
+                        _ if matches!(s.data, DataType::Int { .. }) && column.kind == Kind::Bool => {
+                            FieldFrom::Column(c)
+                        }
+                        _ if matches!(s.data, DataType::Enum { .. } | DataType::Set { .. })
+                            && matches!(column.data, DataType::Enum { .. } | DataType::Set { .. }) =>
+                        {
+                            FieldFrom::Column(c)
+                        }
                         // Types that only the servers know are left to the target's own input function.
                         _ if s.type_name == column.type_name || s.kind == crate::schema::Kind::Other => {
                             FieldFrom::Column(c)
@@ -288,7 +310,7 @@ impl Scope<'_> {
             .iter()
             .map(|&k| {
                 fields.iter().position(|f| match f {
-                    FieldFrom::Column(c) => *c == k,
+                    FieldFrom::Column(c) | FieldFrom::Converted(c, _) => *c == k,
                     FieldFrom::Computed(e) => e.inputs() == [k] && e.keeps_apart(),
                 })
             })
@@ -296,7 +318,7 @@ impl Scope<'_> {
         match kept {
             Some(kept) if !kept.is_empty() => Ok(RowIdentity::Key(kept)),
             _ if self.source.identity == RowIdentity::AllColumns
-                && fields.iter().all(|f| matches!(f, FieldFrom::Column(_))) =>
+                && fields.iter().all(|f| matches!(f, FieldFrom::Column(_) | FieldFrom::Converted(..))) =>
             {
                 Ok(RowIdentity::AllColumns)
             }
@@ -338,8 +360,20 @@ fn inputs(table: &Table) -> Vec<Input> {
     table
         .columns
         .iter()
-        .map(|c| Input { name: c.name.clone(), kind: c.kind, type_name: c.type_name.clone(), nullable: c.nullable })
+        .map(|c| {
+            let (type_name, kind) = typed(c);
+            Input { name: c.name.clone(), kind, type_name, nullable: c.nullable }
+        })
         .collect()
+}
+
+/// What expressions take a column for. Where another engine's type holds more than the decoder's word for it says, the
+/// type that holds all of it decides.
+fn typed(c: &Column) -> (String, Kind) {
+    let holds_more =
+        matches!(c.data, DataType::Int { bits: 64, unsigned: true, .. } | DataType::Json { verbatim: false });
+    let (type_name, kind) = typename::of(&c.data);
+    if holds_more && kind != c.kind { (type_name, kind) } else { (c.type_name.clone(), c.kind) }
 }
 
 /// `; did you mean "x"?`, if one is near.
@@ -371,6 +405,33 @@ fn value_map(column: &str, cast: &str, nullable: bool, map: &BTreeMap<String, St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_columns_of_another_engine_when_typed_then_no_value_is_too_large_for_the_expressions_type() {
+        let column = |type_name: &str, kind, data| Column {
+            name: "c".into(),
+            number: 1,
+            type_name: type_name.into(),
+            kind,
+            data,
+            nullable: true,
+            identity: None,
+            default: None,
+            collation: None,
+            portable_binary: false,
+        };
+        let int = |bits, unsigned| DataType::Int { bits, unsigned, truth: false };
+        let json = |verbatim| DataType::Json { verbatim };
+        for (column, name, kind) in [
+            (column("bigint unsigned", Kind::Int8, int(64, true)), "numeric(20,0)", Kind::Numeric),
+            (column("int", Kind::Int4, int(32, false)), "int", Kind::Int4),
+            (column("json", Kind::Json, json(false)), "jsonb", Kind::Jsonb),
+            (column("json", Kind::Json, json(true)), "json", Kind::Json),
+            (column("public.doc", Kind::Jsonb, json(false)), "public.doc", Kind::Jsonb),
+        ] {
+            assert_eq!(typed(&column), (name.to_owned(), kind));
+        }
+    }
 
     #[test]
     fn given_names_when_compared_then_only_near_ones_are_offered() {

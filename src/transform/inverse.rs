@@ -1,6 +1,7 @@
 //! What a reverse stream could make of the rows that rules gave out, and what it could not. Pure.
 
 use super::Compiled;
+use super::convert::Conversion;
 use super::expr::{Inverse, Scratch};
 use super::output::{FieldFrom, Output, Program};
 use super::rules::OnExisting;
@@ -10,6 +11,8 @@ use crate::value::{Datum, Row, RowBuilder};
 enum Back<'a> {
     /// From this field of the target's row, as it is.
     Field(usize),
+    /// From this field of the target's row, in the source's form.
+    Converted(usize, Conversion),
     /// Computed from this field of the target's row.
     Computed(usize, Box<super::expr::Expr>),
     /// Not at all.
@@ -27,7 +30,11 @@ impl Program {
                     _ if e.inputs().contains(&source) => why = "it cannot be told from what was made of it",
                     _ => {}
                 },
-                FieldFrom::Column(_) => {}
+                FieldFrom::Converted(c, conversion) if *c == source => match conversion.inverse() {
+                    Some(inverse) => return Back::Converted(i, inverse),
+                    None => why = "it cannot be told from what was made of it",
+                },
+                FieldFrom::Column(_) | FieldFrom::Converted(..) => {}
             }
         }
         Back::Lost(why)
@@ -46,6 +53,16 @@ impl Output {
         for c in 0..source_columns {
             match p.back(c) {
                 Back::Field(i) => b.push(row.get(i)),
+                Back::Converted(i, conversion) => match row.get(i) {
+                    Datum::Text(text) => {
+                        let mut made = Vec::with_capacity(text.len() + 16);
+                        match conversion.apply(text, &mut made) {
+                            Ok(()) => b.push(Datum::Text(&made)),
+                            Err(_) => b.push(Datum::Unsent),
+                        }
+                    }
+                    nothing => b.push(nothing),
+                },
                 Back::Computed(i, e) => {
                     let one = Row::clone_field(row, i);
                     match e.eval(&one, scratch) {

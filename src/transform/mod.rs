@@ -5,25 +5,31 @@
 //! | `select.rs` | which tables take part |
 //! | `rules.rs` | the rules as written, and which tables they concern |
 //! | `compile.rs` | a rule, a source table and a target table become a program, or an error that says what to do |
+//! | `parents.rs` | which columns of a list's rows hold the key of the row that the list was in |
+//! | `convert.rs` | what a value becomes where two engines' types differ |
 //! | `output.rs` | what the program makes of rows and changes |
 //! | `inverse.rs` | what a reverse stream could bring back, and what not |
+//! | `typename.rs` | PostgreSQL's names for the types of other engines |
 //! | `items.rs` | arrays and JSON lists, taken apart |
 //! | `expr/` | SQL expressions over one row |
 
 mod compile;
+pub mod convert;
 pub mod expr;
 mod inverse;
 mod items;
 pub mod output;
+mod parents;
 pub mod rules;
 pub mod select;
+pub mod typename;
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::schema::{RowIdentity, Table, TableName};
 use crate::value::Row;
-use output::Output;
+use output::{Output, Program};
 use rules::{OnExisting, RuleSet};
 
 /// What becomes of one table's rows. Compiled from the source's table as it is at this place of the log, and the
@@ -64,14 +70,29 @@ impl Compiled {
                 }
             }
         }
+        let conversions: Vec<_> = source.columns.iter().zip(&columns).map(|(s, t)| convert::between(s, t)).collect();
         let target =
             Table { columns, identity: source.identity.clone(), full_old_rows: source.full_old_rows, ..target.clone() };
-        Ok(Compiled::passing(source.clone(), Arc::new(target)))
+        let mut compiled = Compiled::passing(source.clone(), Arc::new(target));
+        if conversions.iter().any(Option::is_some) {
+            // Nothing else is looked at or copied; a table without any passes as it is.
+            for output in &mut compiled.outputs {
+                output.program = Some(Program::converting(source, &output.target, &conversions));
+            }
+        }
+        Ok(compiled)
+    }
+
+    /// The same where rules may bring rows of other tables into `target`, which passing rows then lie among.
+    pub fn beside(mut self, rules: &RuleSet, target: &TableName, sources: &[TableName]) -> Compiled {
+        let alone = rules.is_empty() || rules.writers_of(target, sources.iter()).len() <= 1;
+        self.outputs.iter_mut().for_each(|o| o.alone = alone);
+        self
     }
 
     /// Rows of `source` go into `target` as they are; both have the same columns.
     pub fn passing(source: Arc<Table>, target: Arc<Table>) -> Compiled {
-        let output = Output { target, on_existing: OnExisting::Error, alone: true, program: None };
+        let output = Output { target, on_existing: OnExisting::Error, alone: true, parent: None, program: None };
         Compiled { source, outputs: vec![output] }
     }
 
@@ -94,7 +115,8 @@ impl Compiled {
             })
         };
         if !rules.concern(&source.name) {
-            return Compiled::new(source, &*find(&rules.homes().table(&source.name))?);
+            let name = rules.homes().table(&source.name);
+            return Ok(Compiled::new(source, &*find(&name)?)?.beside(rules, &name, sources));
         }
         let mut outputs = Vec::new();
         for named in rules.of(&source.name) {

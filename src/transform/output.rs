@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::convert::Conversion;
 use super::expr::{EvalError, Expr, Scratch};
 use super::items::Items;
 use super::rules::OnExisting;
@@ -19,8 +20,21 @@ pub struct Output {
     pub on_existing: OnExisting,
     /// Whether no other source table's rows go there, so that the table may be emptied with its source.
     pub alone: bool,
+    /// Items of a list whose parents may be left out: what tells which parent a row belongs to. Such rows come and go with
+    /// a parent that was taken over, and those of another's row are let be.
+    pub parent: Option<Arc<ParentKey>>,
     /// `None`: rows pass as they are, field by field.
     pub(super) program: Option<Program>,
+}
+
+/// The key of the target's row that a row of a child table belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentKey {
+    /// The target's table that holds the parents.
+    pub table: TableName,
+    /// For each column of that table's key, in its order: the child table's column that holds the same value, and the
+    /// parent's type.
+    pub columns: Vec<(usize, String)>,
 }
 
 /// A rule, compiled.
@@ -46,6 +60,8 @@ pub(super) struct Program {
 pub(super) enum FieldFrom {
     /// The source's field, as it is.
     Column(usize),
+    /// The source's field in the form of the target's type.
+    Converted(usize, Conversion),
     /// Computed.
     Computed(Box<Expr>),
 }
@@ -61,6 +77,8 @@ pub enum Produced {
         owner: Row,
         /// What comes instead.
         rows: Vec<Row>,
+        /// Whether the parent was there before the change, under this key.
+        was_there: bool,
     },
 }
 
@@ -174,9 +192,10 @@ impl Output {
         out: &mut Vec<Produced>,
     ) -> Result<()> {
         let Some(items) = &p.items else { return Ok(()) };
+        let gone = |owner| Produced::Replace { owner, rows: Vec::new(), was_there: true };
         let owner_before = before.map(|r| self.old(p, r, scratch)).transpose()?;
         let Some(after) = after else {
-            out.extend(owner_before.map(|owner| Produced::Replace { owner, rows: Vec::new() }));
+            out.extend(owner_before.map(gone));
             return Ok(());
         };
         let owner = self.old(p, after, scratch)?;
@@ -197,10 +216,11 @@ impl Output {
                 return Ok(());
             }
         }
+        let was_there = owner_before.is_some() && !moved;
         if moved {
-            out.extend(owner_before.map(|owner| Produced::Replace { owner, rows: Vec::new() }));
+            out.extend(owner_before.map(gone));
         }
-        out.push(Produced::Replace { owner, rows });
+        out.push(Produced::Replace { owner, rows, was_there });
         Ok(())
     }
 
@@ -219,6 +239,24 @@ impl Output {
 }
 
 impl Program {
+    /// Every field goes to its own place, converted where there is a conversion for it.
+    pub(super) fn converting(source: &Table, target: &Table, conversions: &[Option<Conversion>]) -> Program {
+        let field = |(i, c): (usize, &Option<Conversion>)| match c {
+            Some(c) => FieldFrom::Converted(i, c.clone()),
+            None => FieldFrom::Column(i),
+        };
+        Program {
+            label: format!("{} → {}", source.name, target.name),
+            source: source.name.clone(),
+            names: source.columns.iter().map(|c| c.name.clone()).collect(),
+            source_key: source.key().to_vec(),
+            full: source.full_old_rows,
+            filter: None,
+            fields: conversions.iter().enumerate().map(field).collect(),
+            items: None,
+        }
+    }
+
     fn passes(&self, row: &Row, scratch: &mut Scratch) -> Result<bool> {
         match &self.filter {
             None => Ok(true),
@@ -265,6 +303,15 @@ impl Program {
     ) -> Result<()> {
         match from {
             FieldFrom::Column(c) => out.push(row.get(*c)),
+            FieldFrom::Converted(c, conversion) => match row.get(*c) {
+                Datum::Text(text) => {
+                    let mut made = Vec::with_capacity(text.len() + 16);
+                    let done = conversion.apply(text, &mut made);
+                    done.map_err(|what| self.error(what, &target.columns[index].name, row))?;
+                    out.push(Datum::Text(&made));
+                }
+                nothing => out.push(nothing),
+            },
             FieldFrom::Computed(e) => {
                 // What finds a list's rows reads the parent's fields alone.
                 let parent = if item.is_none() { self.items.as_ref().map(|i| i.parent_only(row)) } else { None };

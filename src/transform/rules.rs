@@ -31,6 +31,10 @@ pub struct Rule {
     /// Target column to a map of values: old text to new text, `_` for every other value.
     #[serde(default)]
     pub map: BTreeMap<String, BTreeMap<String, String>>,
+    /// Source column to the type, in the target's words, that it gets in the table that Switchyard makes there. Alone in a
+    /// rule: the table is made and filled as if no rule named it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, String>,
     /// What a merge does with a row that is already there.
     #[serde(default)]
     pub on_existing: OnExisting,
@@ -106,9 +110,16 @@ pub struct Homes {
     pub source: String,
     /// The target's.
     pub target: String,
+    /// Types of columns of tables that are made on the target, where a rule chooses them: source table, column, the target's
+    /// type.
+    pub types: BTreeMap<TableName, BTreeMap<String, String>>,
 }
 
 impl Homes {
+    /// The type that a rule chose for a source table's column on the target.
+    pub fn type_of(&self, source: &TableName, column: &str) -> Option<&str> {
+        self.types.get(source)?.get(column).map(String::as_str)
+    }
     /// Whether any table has another name on the target.
     pub fn differ(&self) -> bool {
         self.source != self.target
@@ -135,7 +146,7 @@ impl RuleSet {
     ///
     /// # Errors
     /// The first rule that cannot be meant.
-    pub fn new(rules: &[Rule], homes: Homes) -> Result<RuleSet, Problem> {
+    pub fn new(rules: &[Rule], mut homes: Homes) -> Result<RuleSet, Problem> {
         let mut named: Vec<Named> = Vec::with_capacity(rules.len());
         for (number, rule) in rules.iter().enumerate() {
             let problem = |key: &str, message: String| Problem { rule: number, key: key.to_owned(), message };
@@ -144,13 +155,27 @@ impl RuleSet {
                 Some(to) => select::table_name(to, Some(homes.schema(&from.schema))).map_err(|e| problem("to", e))?,
                 None => homes.table(&from),
             };
+            if !rule.types.is_empty() {
+                if let Some((column, _)) = rule.types.iter().find(|(_, t)| t.trim().is_empty()) {
+                    return Err(problem(
+                        "types",
+                        format!("column {column:?} has no type; write the target's name of one"),
+                    ));
+                }
+                let alone = Rule { from: rule.from.clone(), types: rule.types.clone(), ..Rule::default() };
+                if (Rule { to: None, ..rule.clone() }) != alone || to != homes.table(&from) {
+                    let what = "types are for a table that is made as the source has it, and this rule reshapes its rows; make the table on the target with the types that are wanted, and leave types out";
+                    return Err(problem("types", what.into()));
+                }
+                if homes.types.contains_key(&from) {
+                    return Err(problem("types", format!("another rule gives types to {from}; make one rule of them")));
+                }
+                homes.types.insert(from, rule.types.clone());
+                continue;
+            }
             let mut children = Vec::with_capacity(rule.explode.len());
             for (i, e) in rule.explode.iter().enumerate() {
                 let key = |k: &str| format!("explode[{i}].{k}");
-                if rule.on_existing == OnExisting::Skip {
-                    let what = "a rule that skips rows cannot take lists apart: the items of a row that was left out would come; leave one of the two out";
-                    return Err(problem(&key("path"), what.into()));
-                }
                 let child = select::table_name(&e.to, Some(&to.schema)).map_err(|m| problem(&key("to"), m))?;
                 if e.path.is_empty() {
                     return Err(problem(&key("path"), "no column; write the name of the array or JSON column".into()));
@@ -189,6 +214,10 @@ impl RuleSet {
                 return Err(problem("to", what));
             }
             named.push(Named { number, from, to, children, rule: rule.clone() });
+        }
+        if let Some(both) = named.iter().find(|n| homes.types.contains_key(&n.from)) {
+            let what = format!("{} is reshaped by this rule and gets types by another; keep one of them", both.from);
+            return Err(Problem { rule: both.number, key: "from".into(), message: what });
         }
         Ok(RuleSet { rules: named, homes })
     }
@@ -242,7 +271,7 @@ impl RuleSet {
         self.of(source)
             .filter(|r| r.rule.on_existing != OnExisting::Error)
             .map(|r| {
-                let before = self.rules[..r.number].iter().filter(|b| b.to == r.to && b.from != *source);
+                let before = self.rules.iter().filter(|b| b.number < r.number && b.to == r.to && b.from != *source);
                 // A table of the target's own name, without a rule, comes first, too.
                 1 + before.map(|b| self.turn(&b.from)).max().unwrap_or(0)
             })
@@ -281,6 +310,32 @@ mod tests {
             .unwrap();
         let turn = |n: &str| set.turn(&TableName::new("p", n));
         assert_eq!((turn("a"), turn("b"), turn("c"), turn("d"), turn("other")), (0, 1, 2, 0, 0));
+    }
+
+    #[test]
+    fn given_a_rule_of_types_alone_when_read_then_its_table_passes_and_the_types_are_kept() {
+        let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
+        let types = BTreeMap::from([("active".to_owned(), "smallint".to_owned())]);
+        let only = Rule { from: "shop.users".into(), types: types.clone(), ..Rule::default() };
+        let skip = |from: &str| Rule { on_existing: OnExisting::Skip, ..rule(from, "p.t") };
+        let set = RuleSet::new(&[only.clone(), skip("p.b"), skip("p.c")], homes.clone()).unwrap();
+        let users = TableName::new("shop", "users");
+        assert!(!set.concern(&users));
+        assert_eq!(set.targets_of(&users), [TableName::new("public", "users")]);
+        assert_eq!(set.homes().type_of(&users, "active"), Some("smallint"));
+        assert_eq!((set.homes().type_of(&users, "x"), set.text_of(&users).as_str()), (None, "[]"));
+        assert_eq!(set.turn(&TableName::new("p", "c")), 2);
+        let home = Rule { to: Some("public.users".into()), ..only.clone() };
+        assert!(RuleSet::new(&[home], homes.clone()).is_ok());
+        for bad in [
+            Rule { to: Some("public.people".into()), ..only.clone() },
+            Rule { drop: vec!["x".into()], ..only.clone() },
+            Rule { types: BTreeMap::from([("a".into(), " ".into())]), ..only.clone() },
+        ] {
+            assert_eq!(RuleSet::new(&[bad], homes.clone()).unwrap_err().key, "types");
+        }
+        let both = [only, rule("shop.users", "people")];
+        assert_eq!(RuleSet::new(&both, homes).unwrap_err().key, "from");
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub fn explain(
 }
 
 /// The rustls error beneath an error; `io::Error::source` skips the error it holds, so it is looked into.
-fn find<'a>(e: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+pub(crate) fn find<'a>(e: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(e);
     while let Some(e) = next {
         if let Some(tls) = e.downcast_ref::<rustls::Error>() {

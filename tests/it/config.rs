@@ -156,6 +156,13 @@ fn given_an_open_address_when_it_has_a_token_then_it_is_accepted() {
 }
 
 #[test]
+fn given_types_for_a_server_of_the_same_engine_when_read_then_they_are_refused() {
+    let text = format!("{GOOD}[[rule]]\nfrom = \"public.t\"\ntypes = {{ a = \"text\" }}\n");
+    let e = parse(&text).unwrap_err();
+    assert!(e.message().contains("rule[0].types") && e.hint_text().is_some(), "{e}");
+}
+
+#[test]
 fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     let read = |name: &str| std::fs::read_to_string(format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     for name in ["example.toml", "postgres-to-postgres.toml", "consolidate.toml", "legacy.toml"] {
@@ -164,7 +171,7 @@ fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     // Keys that are off begin with # and no space: switched on they must parse, too.
     let on = with_everything_on(&read("example.toml"));
     let c = Config::parse_any_version("example.toml", &on, &Secrets).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(c.rule.len(), 1);
+    assert_eq!(c.rule.len(), 2);
     assert_eq!(c.cutover.hook.len(), 2);
 }
 

@@ -10,10 +10,12 @@ use super::binlog::{
     Body, Flavour, KnownColumn, LogEvent, OldRows, Query, QueryKind, RowsEvent, Step, TableLayout, TableMap,
     TableMapEvent, TransactionTracker,
 };
+use super::catalog::Described;
 use super::columns;
-use super::shapes::{self, Outcome, Shapes};
+use super::ddl::shadow::shadow_of;
+use super::ddl::{self, Consequence, Key, Session, World};
 use super::types::ColumnType;
-use crate::change::{Begin, Change, Commit, Ddl, DdlEffect, Event, Op, Parcel};
+use crate::change::{Begin, Change, Commit, DdlEffect, Event, Op, Parcel};
 use crate::error::{Error, Result};
 use crate::position::{BinlogPosition, Passed, Position, TransactionId};
 use crate::schema::{Column, Kind, RowIdentity, Table, TableName};
@@ -30,6 +32,8 @@ pub struct Known {
     pub ids: Arc<TableIds>,
     /// Tables whose old rows are wanted whole.
     pub whole_rows: Arc<[TableName]>,
+    /// Whether the server stores names of tables in lower case.
+    pub lower_case: bool,
 }
 
 /// The transaction under way.
@@ -59,10 +63,12 @@ enum Mapped {
 pub struct Follower {
     known: Known,
     /// The selected tables as they are at this place of the log, as far as is known.
-    tables: HashMap<TableName, Arc<Table>>,
+    tables: ddl::Known,
+    /// Their keys as the catalog had them.
+    keys: HashMap<TableName, Vec<Key>>,
+    session: Session,
     /// As they were described to the stream last.
     announced: HashMap<TableName, Arc<Table>>,
-    shapes: Shapes,
     /// By the log's number, with what it said of the table.
     maps: HashMap<u64, (Bytes, Arc<Mapped>)>,
     /// Behind the last transaction.
@@ -76,13 +82,26 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Goes on from `position`. `tables` are the selected tables as the catalog has them now, which may be later.
-    pub fn new(known: Known, flavour: Flavour, position: BinlogPosition, tables: &[Arc<Table>]) -> Follower {
-        let by_name: HashMap<TableName, Arc<Table>> = tables.iter().map(|t| (t.name.clone(), t.clone())).collect();
+    /// Goes on from `position`. `described` are the selected tables as the catalog has them now, which may be later.
+    pub fn new(known: Known, session: Session, position: BinlogPosition, described: &[Described]) -> Follower {
+        let mut tables = ddl::Known::new(known.lower_case);
+        let mut keys = HashMap::new();
+        let (plain, named): (Vec<_>, Vec<_>) = described.iter().partition(|d| shadow_of(&d.table.name).is_none());
+        for d in plain.into_iter().chain(named) {
+            let of = ddl::keys_of(&d.def);
+            if tables.is_shadow(&d.table.name) {
+                tables.add_shadow((*d.table).clone(), &of);
+            } else {
+                tables.add((*d.table).clone(), &of);
+            }
+            keys.insert(d.table.name.clone(), of);
+        }
+        let flavour = if session.mariadb { Flavour::MariaDb } else { Flavour::MySql };
         Follower {
             known,
-            shapes: Shapes::new(tables),
-            tables: by_name,
+            tables,
+            keys,
+            session,
             announced: HashMap::new(),
             maps: HashMap::new(),
             position,
@@ -188,7 +207,7 @@ impl Follower {
     /// Rows were changed by a statement that is in the log in their place.
     fn statement(&self, query: &Query) -> Result<()> {
         let text = query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned());
-        match self.tables.keys().find(|t| shapes::mentions(&text, &t.name)) {
+        match self.keys.keys().find(|t| mentions(&text, &t.name)) {
             None => Ok(()),
             Some(table) => Err(Error::fatal(format!(
                 "the source logged a statement instead of the rows that it changed, and it speaks of {table}"
@@ -254,38 +273,30 @@ impl Follower {
         let text = query
             .text()
             .map_err(|e| Error::fatal(format!("a schema change in the source's log cannot be read: {e}")))?;
-        let selection = &self.known.selection;
-        let changes = self
-            .shapes
-            .follow(&text, &query.schema, query.sql_mode, &|t| selection.selects(t), &|t| self.known.ids.id(t));
-        for change in changes {
+        let session = match query.sql_mode {
+            Some(bits) => self.session.clone().with_sql_mode(bits),
+            None => self.session.clone(),
+        };
+        let (selection, ids) = (self.known.selection.clone(), self.known.ids.clone());
+        let world = World { selects: &|t| selection.selects(t), id: &|t| ids.id(t) };
+        let stated = ddl::read(&text, &query.schema, &session);
+        let consequences = self.tables.carry(&text, &stated, &session, &world);
+        for consequence in consequences {
             self.maps.clear();
-            self.begin(out);
-            match change {
-                Outcome::Emptied(table) => {
+            match consequence {
+                Consequence::Truncate(name) => {
+                    let Some(table) = self.tables.table(&name).cloned() else { continue };
+                    self.begin(out);
                     self.announce(&table, out);
                     out.push(Event::Truncate { tables: vec![table.id], restart_identity: true });
                 }
-                Outcome::Effect { tag, object, effect } => {
-                    match &effect {
-                        DdlEffect::Table { after, .. } => {
-                            self.tables.insert(after.name.clone(), after.clone());
-                            self.announced.insert(after.name.clone(), after.clone());
-                        }
-                        DdlEffect::Dropped { table } => {
-                            self.tables.remove(table);
-                            self.announced.remove(table);
-                        }
-                        _ => {}
+                Consequence::Shadow { .. } => {}
+                Consequence::Ddl(ddl) => {
+                    self.begin(out);
+                    if let DdlEffect::Dropped { table } = &ddl.effect {
+                        self.announced.remove(table);
                     }
-                    let after = match &effect {
-                        DdlEffect::Table { after, .. } => Some(after.clone()),
-                        _ => None,
-                    };
-                    out.push(Event::Ddl(Box::new(Ddl { tag, statement: text.clone(), object, effect })));
-                    if let Some(after) = after {
-                        out.push(Event::Schema(after));
-                    }
+                    out.push(Event::Ddl(ddl));
                 }
             }
         }
@@ -305,7 +316,7 @@ impl Follower {
                 Some(token) => Mapped::Markers(layout, token),
                 None => Mapped::Ignored,
             }
-        } else if !self.known.selection.selects(&name) || self.shapes.is_shadow(&name) {
+        } else if !self.known.selection.selects(&name) || self.tables.is_shadow(&name) {
             Mapped::Ignored
         } else {
             self.followed(&map, name)?
@@ -314,20 +325,22 @@ impl Follower {
         Ok(())
     }
 
-    fn followed(&self, map: &TableMap, name: TableName) -> Result<Mapped> {
-        let base = self.tables.get(&name);
+    fn followed(&mut self, map: &TableMap, name: TableName) -> Result<Mapped> {
+        let base = self.tables.table(&name).cloned();
+        let base = base.as_deref();
         // The log shows some types of one family as plain bytes; then, and only then, the catalog is believed.
         let address = |c: &Column| matches!(c.type_name.as_str(), "uuid" | "inet6" | "inet4");
         let known: Option<Vec<KnownColumn>> = base.filter(|b| b.columns.iter().any(address)).and_then(|b| {
-            let mut all: Vec<&Column> = b.columns.iter().chain(&b.generated).collect();
-            all.sort_by_key(|c| c.number);
+            let all = self.tables.ordered(&b.name)?;
             let known = |c: &&Column| Some(KnownColumn { name: c.name.clone(), ty: parse(c)? });
             all.iter().map(known).collect()
         });
         let mut layout = TableLayout::new(map, known.as_deref())?;
         let computed = |c: &str| base.is_some_and(|b| b.generated.iter().any(|g| g.name == c));
         let mut columns = Vec::with_capacity(layout.columns.len());
-        for (i, c) in layout.columns.iter_mut().enumerate() {
+        let numbers = base.iter().flat_map(|b| b.columns.iter().chain(&b.generated)).map(|c| c.number);
+        let mut next = numbers.max().unwrap_or(0);
+        for c in &mut layout.columns {
             if computed(&c.name) {
                 c.skipped = true;
                 continue;
@@ -335,7 +348,11 @@ impl Follower {
             let said = base.and_then(|b| b.column(&c.name).map(|at| &b.columns[at]));
             columns.push(match said {
                 Some(said) if parse(said).is_some_and(|t| same(&t, &c.ty)) => said.clone(),
-                _ => described(&c.name, &c.ty, c.nullable, said.map_or(i as i32 + 1, |s| s.number)),
+                Some(said) => described(&c.name, &c.ty, c.nullable, said.number),
+                None => {
+                    next += 1;
+                    described(&c.name, &c.ty, c.nullable, next)
+                }
             });
         }
         let place = |n: &str| columns.iter().position(|c| c.name == n);
@@ -370,6 +387,13 @@ impl Follower {
             columns,
             name,
         };
+        if base.is_none_or(|b| b.columns != table.columns) {
+            // The catalog was read later, or something was not noticed: the log is right about its own place.
+            let there = |k: &&Key| k.columns.iter().all(|(c, _)| table.column(c).is_some());
+            let keys: Vec<Key> =
+                self.keys.get(&table.name).map_or(Vec::new(), |k| k.iter().filter(there).cloned().collect());
+            self.tables.add(table.clone(), &keys);
+        }
         Ok(Mapped::Followed { layout, table: Arc::new(table), key })
     }
 
@@ -420,6 +444,11 @@ impl Follower {
             }
         }
     }
+}
+
+/// Whether the statement holds the word.
+fn mentions(statement: &str, word: &str) -> bool {
+    statement.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.eq_ignore_ascii_case(word))
 }
 
 /// What the catalog's column holds.

@@ -9,7 +9,6 @@ pub mod ddl;
 mod follow;
 mod place;
 mod script;
-mod shapes;
 mod snapshot;
 mod tail;
 pub mod types;
@@ -215,13 +214,21 @@ impl Source for MysqlSource {
         let Position::Binlog(from) = from else {
             return Err(Error::fatal(format!("{from} is no place in a binary log")));
         };
+        let _ = tables;
+        let (described, lower_case) = {
+            let mut conn = self.control().await?;
+            let names =
+                place::one(&mut conn, "asking how the source writes names", "SELECT @@lower_case_table_names").await?;
+            (self.catalog(&mut conn).await?.tables, names != "0")
+        };
         let conn = self.connect().await?;
         let known = follow::Known {
+            lower_case,
             selection: self.selection.clone(),
             ids: self.ids.clone(),
             whole_rows: self.whole_rows.clone(),
         };
-        tail::run(conn, &self.program, from, known, tables, out).await
+        tail::run(conn, &self.program, from, known, &described, out).await
     }
 
     async fn health(&self, _identity: &LogIdentity) -> Result<LogHealth> {

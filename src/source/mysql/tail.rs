@@ -1,9 +1,10 @@
 //! The binary log's stream: reads events as they come, and hands on what they mean.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::binlog::{self, Body, Decoder};
+use super::catalog::Described;
+use super::ddl::Session;
 use super::follow::{Follower, Known};
 use super::place;
 use crate::change::Parcel;
@@ -11,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::mywire::binlog::{BinlogFrom, BinlogOptions, BinlogStream};
 use crate::mywire::conn::{Flavour, MyConn};
 use crate::position::{BinlogPosition, Passed};
-use crate::schema::Table;
 use crate::source::queue::{Closed, EventSender};
 
 /// The server says that it is there when it had nothing to say for so long.
@@ -44,7 +44,7 @@ pub async fn run(
     program: &str,
     from: BinlogPosition,
     known: Known,
-    tables: &[Arc<Table>],
+    described: &[Described],
     out: EventSender,
 ) -> Result<()> {
     // How far the source's clock is ahead of ours.
@@ -52,6 +52,12 @@ pub async fn run(
     let flavour = match conn.flavour() {
         Flavour::Mysql => binlog::Flavour::MySql,
         Flavour::Mariadb => binlog::Flavour::MariaDb,
+    };
+    let (major, minor, patch) = conn.server().number;
+    let session = Session {
+        mariadb: conn.flavour() == Flavour::Mariadb,
+        version: u32::from(major) * 10_000 + u32::from(minor) * 100 + u32::from(patch),
+        ..Session::default()
     };
     let (server_id, uuid) = reader(program);
     let options = BinlogOptions { server_id, uuid: &uuid, heartbeat: HEARTBEAT, silence_limit: SILENCE, wait: true };
@@ -65,7 +71,7 @@ pub async fn run(
     let tail = Tail {
         stream: stream.map_err(place::reading)?,
         decoder: Decoder::new(flavour),
-        follower: Follower::new(known, flavour, from, tables),
+        follower: Follower::new(known, session, from, described),
         parcel: Parcel::default(),
         ahead,
     };

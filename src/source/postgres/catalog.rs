@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tokio_postgres::{Client, Row as PgRow};
 
 use crate::error::{Error, Result};
+use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::pgwire::types::{self, UserType, UserTypes};
 use crate::schema::{Column, Identity, RowIdentity, Table, TableName};
@@ -177,6 +178,23 @@ pub(super) struct Told {
     indexes: Vec<Index>,
     /// Enums and domains among the column types: object id, whether an enum, base type.
     types: Vec<(u32, bool, u32)>,
+    /// What else there is to say of them; a trigger of an older version does not.
+    #[serde(default)]
+    details: Vec<ToldType>,
+}
+
+/// An enum, a domain or an array of them, as the DDL trigger described it.
+#[derive(Debug, Deserialize)]
+struct ToldType {
+    oid: u32,
+    schema: String,
+    name: String,
+    kind: char,
+    base: u32,
+    modifier: i32,
+    element: u32,
+    #[serde(default)]
+    labels: Option<Vec<String>>,
 }
 
 impl Told {
@@ -186,13 +204,19 @@ impl Told {
         if r.kind == 'f' || r.unlogged || r.extension {
             return None;
         }
-        let user = self
-            .types
-            .iter()
-            .map(|(oid, is_enum, base)| (*oid, if *is_enum { UserType::Enum } else { UserType::Domain(*base) }));
+        let mut user: UserTypes = (self.types.iter())
+            .map(|&(oid, is_enum, base)| {
+                let domain = UserType::Domain { base, modifier: -1 };
+                (oid, if is_enum { UserType::Enum { name: None, labels: Vec::new() } } else { domain })
+            })
+            .collect();
+        user.extend(self.details.into_iter().map(|t| {
+            let name = TableName::new(t.schema, t.name);
+            (t.oid, control::user_type(t.kind, name, t.base, t.modifier, t.element, t.labels.unwrap_or_default()))
+        }));
         let indexes = HashMap::from([(r.oid, self.indexes)]);
         let world = World::new(vec![r.clone()]);
-        Some(assemble(&world, &r, self.attributes, &indexes, &user.collect(), ids))
+        Some(assemble(&world, &r, self.attributes, &indexes, &user, ids))
     }
 }
 
@@ -286,7 +310,7 @@ async fn describe(client: &Client, world: &World, chosen: &[u32], ids: &TableIds
         with_leaves.extend(world.leaves(r).iter().map(|l| l.oid));
     }
     let with_leaves: Vec<u32> = with_leaves.into_iter().collect();
-    let user = user_types(client).await?;
+    let user = control::user_types(client, "source").await?;
     let mut columns = columns(client, chosen).await?;
     let indexes = indexes(client, &with_leaves).await?;
     roots
@@ -323,7 +347,7 @@ fn assemble(
         let modified = (a.type_oid, a.type_modifier);
         let column = Column {
             kind: types::kind(a.type_oid, user),
-            data: Default::default(),
+            data: types::data_type(a.type_oid, a.type_modifier, user),
             portable_binary: types::portable_binary(a.type_oid, user),
             name: a.name,
             number: a.number,
@@ -568,18 +592,6 @@ async fn indexes(client: &Client, of: &[u32]) -> Result<HashMap<u32, Vec<Index>>
         out.entry(get(&row, 0)?).or_default().push(index);
     }
     Ok(out)
-}
-
-/// Enums and domains; other types of users are not portable whatever they are.
-pub(super) async fn user_types(client: &Client) -> Result<UserTypes> {
-    const SQL: &str = "SELECT oid, typtype = 'e', typbasetype FROM pg_catalog.pg_type WHERE typtype IN ('e', 'd')";
-    let rows = client.query(SQL, &[]).await.map_err(|e| wrap("reading the source's types", &e))?;
-    rows.iter()
-        .map(|row| {
-            let what = if get(row, 1)? { UserType::Enum } else { UserType::Domain(get(row, 2)?) };
-            Ok((get(row, 0)?, what))
-        })
-        .collect()
 }
 
 /// A field of a catalog query.

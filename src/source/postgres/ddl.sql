@@ -109,10 +109,11 @@ $f$;
 CREATE OR REPLACE FUNCTION switchyard.describe_table(relation oid) RETURNS jsonb LANGUAGE sql STABLE
   SET search_path = '' AS $f$
   WITH RECURSIVE types AS (
-    SELECT t.oid, t.typtype, t.typbasetype FROM pg_catalog.pg_type t
+    SELECT t.oid, t.typtype, t.typbasetype, t.typtypmod, t.typelem, t.typcategory FROM pg_catalog.pg_type t
      WHERE t.oid IN (SELECT a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0)
     UNION
-    SELECT b.oid, b.typtype, b.typbasetype FROM types t JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype WHERE t.typtype = 'd'
+    SELECT b.oid, b.typtype, b.typbasetype, b.typtypmod, b.typelem, b.typcategory FROM types t
+      JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype OR t.typcategory = 'A' AND b.oid = t.typelem
   )
   SELECT pg_catalog.jsonb_build_object(
     'relation', pg_catalog.jsonb_build_object(
@@ -158,7 +159,16 @@ CREATE OR REPLACE FUNCTION switchyard.describe_table(relation oid) RETURNS jsonb
               WHERE n.o <= i.indnkeyatts) k
        WHERE (i.indisunique OR i.indisexclusion) AND i.indislive AND i.indrelid = c.oid),
     'types', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(oid::int8, typtype = 'e', typbasetype::int8)), '[]')
-                FROM types WHERE typtype IN ('e', 'd')))
+                FROM types WHERE typtype IN ('e', 'd')),
+    -- The rows of `user_types`, src/pgwire/control.rs.
+    'details', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('oid', t.oid::int8, 'schema', n.nspname, 'name', p.typname,
+                         'kind', CASE WHEN p.typname = 'citext' THEN 't' WHEN t.typtype IN ('e', 'd') THEN t.typtype::text ELSE 'a' END,
+                         'base', t.typbasetype::int8, 'modifier', t.typtypmod, 'element', t.typelem::int8,
+                         'labels', (SELECT pg_catalog.jsonb_agg(l.enumlabel ORDER BY l.enumsortorder) FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid))), '[]')
+                  FROM types t JOIN pg_catalog.pg_type p ON p.oid = t.oid JOIN pg_catalog.pg_namespace n ON n.oid = p.typnamespace
+                  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+                 WHERE t.typtype IN ('e', 'd') OR p.typname = 'citext'
+                    OR e.oid >= 16384 AND (e.typtype IN ('e', 'd') OR e.typname = 'citext')))
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = relation
 $f$;

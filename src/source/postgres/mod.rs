@@ -4,6 +4,8 @@ pub mod catalog;
 pub mod check;
 pub mod copytext;
 pub mod ddl;
+mod default_value;
+mod definition;
 pub mod dump;
 mod dump_text;
 mod left_behind;
@@ -152,17 +154,18 @@ impl Source for PostgresSource {
         let client = self.control().await?;
         let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
         let major = catalog::server_major(&client).await?;
-        match dump::find(major).await {
+        let script = match dump::find(major).await {
             Some(program) => {
-                dump::dump(&program, &client, &self.info, snapshot, &names, self.selection.is_everything()).await
+                dump::dump(&program, &client, &self.info, snapshot, &names, self.selection.is_everything()).await?
             }
             None => {
                 tracing::warn!("no pg_dump of version {major} or newer is here: {}", script::NOT_BROUGHT);
                 let mut catalog = catalog::read(&client, &self.selection, &self.ids).await?;
                 catalog.tables.retain(|d| names.contains(&d.table.name));
-                script::script(&client, &catalog, self.selection.is_everything()).await
+                script::script(&client, &catalog, self.selection.is_everything()).await?
             }
-        }
+        };
+        Ok(SchemaScript { tables: definition::definitions(&client, tables).await?, ..script })
     }
 
     async fn begin(&self, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {

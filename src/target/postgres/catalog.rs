@@ -7,31 +7,24 @@ use tokio_postgres::Client;
 
 use super::statements::Equality;
 use crate::error::{Error, Result};
-use crate::pgwire::{errors::wrap, types};
+use crate::pgwire::{control, errors::wrap, types};
 use crate::schema::{Column, Identity, RowIdentity, Table, TableId, TableName};
 
 /// Columns of tables. (`unnest` of two arrays is grammar, not a function: it must stand without schema.)
 const COLUMNS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident::text, a.attname::text, a.attnum::int4,
-       pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid,
-       CASE WHEN t.typtype = 'd' THEN b.base ELSE a.atttypid END,
+       pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid, a.atttypmod,
        a.attnotnull, a.attidentity::text, a.attgenerated::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid),
        (SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(co.collname)
         FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
         WHERE co.oid = a.attcollation AND a.attcollation <> t.typcollation),
-       COALESCE(b.enum, t.typtype = 'e', false), c.relkind = 'p'
+       c.relkind = 'p'
 FROM unnest($1::text[], $2::text[]) AS w (s, r)
 JOIN pg_catalog.pg_namespace n ON n.nspname = w.s
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.r AND c.relkind IN ('r', 'p')
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-LEFT JOIN LATERAL (
-    WITH RECURSIVE up (oid, typtype, below) AS (
-        SELECT t.oid, t.typtype, t.typbasetype
-        UNION ALL SELECT p.oid, p.typtype, p.typbasetype FROM up JOIN pg_catalog.pg_type p ON p.oid = up.below AND up.typtype = 'd')
-    SELECT oid AS base, typtype = 'e' AS enum FROM up WHERE typtype <> 'd'
-) b ON t.typtype = 'd'
 ORDER BY c.oid, a.attnum";
 
 /// Unique and exclusion indexes: whether each could find a row (valid, immediate, whole, plain columns, none nullable).
@@ -64,6 +57,7 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
     let schemas: Vec<&str> = names.iter().map(|t| t.schema.as_str()).collect();
     let tables: Vec<&str> = names.iter().map(|t| t.name.as_str()).collect();
     let rows = client.query(COLUMNS, &[&schemas, &tables]).await.map_err(|e| wrap(doing, &e))?;
+    let user = control::user_types(client, "target").await?;
     let mut found: HashMap<u32, Table> = HashMap::new();
     for r in &rows {
         let oid: u32 = r.get(0);
@@ -75,24 +69,19 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             identity: RowIdentity::None,
             full_old_rows: r.get::<_, String>(3) == "f",
             has_secondary_unique: false,
-            partitioned: r.get::<_, bool>(15),
+            partitioned: r.get::<_, bool>(14),
             estimated_rows: 0,
             bytes: 0,
         });
         // A table may have no columns at all.
         let Some(name) = r.get::<_, Option<String>>(4) else { continue };
-        let (type_oid, base): (u32, Option<u32>) = (r.get(7), r.get(8));
-        // Domains are resolved by the query already; an enum's binary form is its label.
-        let base = base.unwrap_or(type_oid);
-        let mut user = types::UserTypes::new();
-        if r.get::<_, bool>(14) {
-            user.insert(base, types::UserType::Enum);
-        }
+        // A column that was dropped since the query began has no type.
+        let type_oid = r.get::<_, Option<u32>>(7).unwrap_or(0);
         let column = Column {
             name,
             number: r.get(5),
             type_name: r.get(6),
-            kind: types::kind(base, &user),
+            kind: types::kind(type_oid, &user),
             nullable: !r.get::<_, Option<bool>>(9).unwrap_or(false),
             identity: match r.get::<_, String>(10).as_str() {
                 "a" => Some(Identity::Always),
@@ -101,8 +90,8 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             },
             default: r.get(12),
             collation: r.get(13),
-            data: Default::default(),
-            portable_binary: types::portable_binary(base, &user),
+            data: types::data_type(type_oid, r.get::<_, Option<i32>>(8).unwrap_or(-1), &user),
+            portable_binary: types::portable_binary(type_oid, &user),
         };
         if r.get::<_, String>(11).is_empty() {
             table.columns.push(column);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Client;
 
-use super::{bookkeeping, catalog, quiesce};
+use super::{bookkeeping, catalog, compatible, quiesce};
 use crate::error::Result;
 use crate::exchange::{DatabaseIdentity, SourceFacts};
 use crate::finding::{Finding, Severity};
@@ -267,8 +267,13 @@ async fn existing(
         )
         .await
         .map_err(|e| wrap("looking at the owners of the target's tables", &e))?;
+    // What is made here is compared when it is made; what exists must only be able to hold what comes.
+    let foreign = !create_schema && compatible::are_foreign(tables.iter().map(Arc::as_ref));
     for ((want, have), owned) in tables.iter().zip(&have).zip(&owned) {
         let Some(have) = have else { continue };
+        if foreign {
+            found.extend(compatible::differences(want, have));
+        }
         let t = &have.name;
         if owned.get::<_, Option<bool>>(0) == Some(false) {
             found.push(

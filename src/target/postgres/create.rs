@@ -56,7 +56,11 @@ pub async fn create_table_objects(
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..sessions {
             let (info, name, queue) = (info.clone(), name.to_owned(), queue.clone());
-            let settings = SchemaScript { objects: Vec::new(), ..script.clone() };
+            // The table's own object says what it is called here.
+            let own = script.objects.iter().filter(|o| o.kind == "TABLE" && o.table.as_ref() == Some(table));
+            let settings = SchemaScript { objects: own.cloned().collect(), ..SchemaScript::default() };
+            let settings =
+                SchemaScript { dialect: script.dialect.clone(), preamble: script.preamble.clone(), ..settings };
             tasks.spawn(async move {
                 let mut maker = Maker::open(&info, &name, &settings, connections).await?;
                 let mut warnings = Vec::new();
@@ -86,6 +90,7 @@ pub async fn create_key(info: &ConnInfo, name: &str, script: &SchemaScript, tabl
     let wanted = maker.wanted(Stage::TableCopied, Some(table)).await?;
     let is_primary = |o: &&SchemaObject| o.kind == "CONSTRAINT" && o.sql.contains(" PRIMARY KEY ");
     let own = |o: &&SchemaObject| o.table.as_ref() == Some(table);
+    let table = &maker.here(table);
     let primary: Vec<_> = wanted.iter().copied().filter(is_primary).collect();
     if primary.iter().any(own) {
         // A partitioned table's key is of no use before every partition's key is attached to it.
@@ -196,6 +201,17 @@ impl<'a> Maker<'a> {
         Ok(Maker { client, name, script, mode })
     }
 
+    /// What a source's table is called on the target.
+    fn here(&self, table: &TableName) -> TableName {
+        let named = |o: &SchemaObject| o.schema == table.schema && o.name == table.name;
+        let mut of_it = self.script.objects.iter().filter(|o| o.kind == "TABLE" && o.table.as_ref() == Some(table));
+        // A partition is its root's, which keeps its name.
+        match of_it.clone().any(named) {
+            true => table.clone(),
+            false => of_it.next().map_or(table.clone(), |o| TableName::new(&o.schema, &o.name)),
+        }
+    }
+
     /// The script's objects of a stage; a partition's belong to its root too.
     async fn wanted(&self, stage: Stage, table: Option<&TableName>) -> Result<Vec<&'a SchemaObject>> {
         let of_stage = self.script.objects.iter().filter(|o| o.stage == stage);
@@ -255,7 +271,7 @@ impl<'a> Maker<'a> {
     }
 
     async fn make(&mut self, o: &SchemaObject, warnings: &mut Vec<String>) -> Result<()> {
-        match (o.kind.as_str(), o.table.as_ref()) {
+        match (o.kind.as_str(), o.table.as_ref().map(|t| self.here(t)).as_ref()) {
             ("FK CONSTRAINT", Some(t)) => self.make_foreign_key(o, t, warnings).await,
             ("TRIGGER" | "RULE" | "POLICY" | "ROW SECURITY", Some(t)) if o.stage == Stage::Consistent => {
                 self.make_quiesced(o, t).await
@@ -279,7 +295,7 @@ impl<'a> Maker<'a> {
             if is_duplicate(&code, o) {
                 match (o.kind.as_str(), &o.table) {
                     ("TABLE", _) => self.compare(o).await?,
-                    ("INDEX" | "CONSTRAINT", Some(t)) => self.belongs(o, t).await?,
+                    ("INDEX" | "CONSTRAINT", Some(t)) => self.belongs(o, &self.here(t)).await?,
                     _ => {}
                 }
                 return Ok(false);

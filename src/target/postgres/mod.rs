@@ -1,15 +1,22 @@
 //! PostgreSQL as a target: COPY for the copy, set-based statements for the stream, bookkeeping beside the rows.
 
+mod apart;
 pub mod apply;
 pub mod bookkeeping;
 pub mod catalog;
 pub mod check;
+mod compatible;
 pub mod create;
 pub mod ddl;
 mod ddl_objects;
+pub mod fit;
+mod foreign;
+mod foreign_types;
 pub mod load;
 mod merge;
+mod notes;
 pub mod quiesce;
+mod single;
 pub mod statements;
 
 use std::sync::Arc;
@@ -26,7 +33,8 @@ use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
-use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
+use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions, unknown_dialect};
+use crate::transform::rules::Homes;
 
 /// Connections that make one table's indexes side by side.
 const INDEX_CONNECTIONS: usize = 2;
@@ -100,6 +108,20 @@ impl Target for PostgresTarget {
     async fn check(&self, source: &SourceFacts, tables: &[Arc<Table>], fresh: bool) -> Result<Vec<Finding>> {
         check::check(&*self.control().await?, &self.name, self.create_schema, source, tables, fresh).await
     }
+    async fn adopt(&self, script: SchemaScript, homes: &Homes) -> Result<SchemaScript> {
+        match script.dialect.as_str() {
+            "" | "postgres" => Ok(script),
+            dialect if foreign::understands(dialect) => foreign::adopt(script, homes),
+            dialect => Err(unknown_dialect(dialect, self.engine())),
+        }
+    }
+    fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
+        match engine {
+            "postgres" => Ok(table.clone()),
+            engine if foreign::understands(engine) => foreign::adopt_table(table, homes),
+            engine => Err(unknown_dialect(engine, self.engine())),
+        }
+    }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await
     }
@@ -162,8 +184,17 @@ impl Target for PostgresTarget {
     async fn copies(&self) -> Result<Vec<TableCopy>> {
         bookkeeping::copies(&*self.control().await?, &self.name).await
     }
-    async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>> {
-        bookkeeping::dead_letters(&*self.control().await?, &self.name).await
+    async fn dead_letters(&self) -> Result<Vec<(TableName, Vec<String>)>> {
+        notes::dead_letters(&*self.control().await?, &self.name).await
+    }
+    async fn forget_skipped(&self, epoch: i64, sources: &[TableName]) -> Result<()> {
+        notes::forget_skipped(&*self.control().await?, &self.name, epoch, sources).await
+    }
+    async fn note_empty(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        notes::note_empty(&*self.control().await?, &self.name, epoch, tables).await
+    }
+    async fn noted_empty(&self) -> Result<Vec<TableName>> {
+        notes::noted_empty(&*self.control().await?, &self.name).await
     }
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()> {
         bookkeeping::mark_indexed(&*self.control().await?, &self.name, epoch, table).await

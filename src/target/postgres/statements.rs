@@ -7,7 +7,9 @@
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use crate::error::{Error, Result};
+use super::fit::{self, Misfit};
+use crate::definition::DataType;
+use crate::error::Result;
 pub use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::schema::{Kind, Table};
 use crate::value::{Datum, Row};
@@ -16,6 +18,12 @@ use crate::value::{Datum, Row};
 pub fn only(table: &Table) -> String {
     if table.partitioned { qualified(&table.name) } else { format!("ONLY {}", qualified(&table.name)) }
 }
+
+/// What to do about a value that the server refused.
+pub const MISFIT: &str = "a value does not fit the type of the target's column: give the column a type that holds what the source has (ALTER TABLE … ALTER COLUMN … TYPE …), or correct the row at the source; then start again";
+/// What to do about a value that is too wide for an index.
+pub const TOO_WIDE: &str =
+    "an index of the target cannot hold a value this wide: drop that index there, then start again";
 
 /// How a column's values travel in an array parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,7 +282,13 @@ pub fn match_whole_row(table: &Table, first_param: usize) -> String {
         .enumerate()
         .map(|(i, c)| {
             let (p, name) = (format!("${}", first_param + i), quoted(&c.name));
+            // What another engine or a conversion writes as JSON or as a list, the server prints in its own way.
+            let rewritten = c.kind == Kind::Jsonb || matches!(c.data, DataType::Array { .. });
             match wire(c.kind) {
+                Wire::Text if rewritten => format!(
+                    "CASE WHEN m.{name} IS NOT DISTINCT FROM NULL THEN {p} IS NULL ELSE format('%s', m.{name}) = ({})::text END",
+                    cast(table, i, &p)
+                ),
                 Wire::Text => format!(
                     "CASE WHEN m.{name} IS NOT DISTINCT FROM NULL THEN {p} IS NULL ELSE format('%s', m.{name}) = {p} END"
                 ),
@@ -353,7 +367,7 @@ impl ToSql for Param {
     to_sql_checked!();
 }
 
-fn integer(text: &[u8], table: &Table, column: usize) -> Result<i64> {
+fn integer(text: &[u8]) -> Result<i64, Misfit> {
     let parse = || {
         let (negative, digits) = match text {
             [b'-', rest @ ..] => (true, rest),
@@ -372,39 +386,34 @@ fn integer(text: &[u8], table: &Table, column: usize) -> Result<i64> {
         }
         if negative { Some(n) } else { n.checked_neg() }
     };
-    parse().ok_or_else(|| misfit(table, column))
+    parse().ok_or(Misfit::Number)
 }
 
-fn misfit(table: &Table, column: usize) -> Error {
-    Error::fatal(format!(
-        "{}: a value of column {:?} does not fit the target's type {} (value not shown)",
-        table.name, table.columns[column].name, table.columns[column].type_name
-    ))
-    .hint("make the target's column of the type that the source has")
-}
-
-fn put_value(out: &mut BytesMut, table: &Table, column: usize, text: &[u8]) -> Result<()> {
-    let narrow = |n: i64, min: i64, max: i64| if n < min || n > max { Err(misfit(table, column)) } else { Ok(n) };
-    match wire(table.columns[column].kind) {
+fn put_value(out: &mut BytesMut, kind: Kind, text: &[u8]) -> Result<(), Misfit> {
+    match wire(kind) {
         Wire::Bool => out.put_u8(match text {
-            b"t" => 1,
-            b"f" => 0,
-            _ => return Err(misfit(table, column)),
+            b"t" | b"1" => 1,
+            b"f" | b"0" => 0,
+            _ => return Err(fit::misfit(kind, text).unwrap_or(Misfit::Number)),
         }),
-        Wire::Int2 => out.put_i16(narrow(integer(text, table, column)?, i16::MIN.into(), i16::MAX.into())? as i16),
-        Wire::Int4 => out.put_i32(narrow(integer(text, table, column)?, i32::MIN.into(), i32::MAX.into())? as i32),
-        Wire::Int8 => out.put_i64(integer(text, table, column)?),
-        Wire::Text => out.extend_from_slice(text),
+        Wire::Int2 => out.put_i16(i16::try_from(integer(text)?).map_err(|_| Misfit::Number)?),
+        Wire::Int4 => out.put_i32(i32::try_from(integer(text)?).map_err(|_| Misfit::Number)?),
+        Wire::Int8 => out.put_i64(integer(text)?),
+        Wire::Text => match fit::misfit(kind, text) {
+            None => out.extend_from_slice(text),
+            Some(why) => return Err(why),
+        },
     }
     Ok(())
 }
 
 /// One value as a parameter.
-pub fn scalar(table: &Table, column: usize, datum: Datum<'_>) -> Result<Param> {
-    Ok(match datum {
+pub fn scalar(table: &Table, column: usize, row: &Row) -> Result<Param> {
+    Ok(match row.get(column) {
         Datum::Text(t) => {
             let mut b = BytesMut::with_capacity(t.len().max(8));
-            put_value(&mut b, table, column, t)?;
+            let put = put_value(&mut b, table.columns[column].kind, t);
+            put.map_err(|why| fit::error(table, column, Some(row), why))?;
             Param { bytes: Some(b) }
         }
         Datum::Null | Datum::Unsent => Param { bytes: None },
@@ -413,7 +422,8 @@ pub fn scalar(table: &Table, column: usize, datum: Datum<'_>) -> Result<Param> {
 
 /// One column of many rows as an array parameter (binary form of `array_recv`, arrayfuncs.c).
 pub fn array(table: &Table, column: usize, rows: &[&Row]) -> Result<Param> {
-    let w = wire(table.columns[column].kind);
+    let kind = table.columns[column].kind;
+    let w = wire(kind);
     let mut b = BytesMut::with_capacity(20 + rows.len() * 12);
     b.put_i32(1);
     b.put_i32(0);
@@ -426,7 +436,7 @@ pub fn array(table: &Table, column: usize, rows: &[&Row]) -> Result<Param> {
             Datum::Text(t) => {
                 let at = b.len();
                 b.put_i32(0);
-                put_value(&mut b, table, column, t)?;
+                put_value(&mut b, kind, t).map_err(|why| fit::error(table, column, Some(row), why))?;
                 let len = (b.len() - at - 4) as i32;
                 b[at..at + 4].copy_from_slice(&len.to_be_bytes());
             }
@@ -448,18 +458,25 @@ pub fn array(table: &Table, column: usize, rows: &[&Row]) -> Result<Param> {
     Ok(Param { bytes: Some(b) })
 }
 
-/// Appends a row in COPY's text form.
-pub fn copy_text(out: &mut Vec<u8>, row: &Row, columns: usize) {
-    for i in 0..columns {
+/// Appends a row of the table's columns in COPY's text form.
+///
+/// # Errors
+/// `Fatal` for a value that the column is known not to hold, with the row's key.
+pub fn copy_text(out: &mut Vec<u8>, row: &Row, table: &Table) -> Result<()> {
+    for (i, column) in table.columns.iter().enumerate() {
         if i > 0 {
             out.push(b'\t');
         }
         match row.get(i) {
             Datum::Null | Datum::Unsent => out.extend_from_slice(b"\\N"),
-            Datum::Text(t) => escape(out, t),
+            Datum::Text(t) => match fit::misfit(column.kind, t) {
+                None => escape(out, t),
+                Some(why) => return Err(fit::error(table, i, Some(row), why)),
+            },
         }
     }
     out.push(b'\n');
+    Ok(())
 }
 
 fn escape(out: &mut Vec<u8>, mut text: &[u8]) {
@@ -483,7 +500,7 @@ pub fn sort_by_key(table: &Table, rows: &mut [&Row]) {
     let Some(&first) = table.key().first() else { return };
     match table.columns[first].kind {
         Kind::Int2 | Kind::Int4 | Kind::Int8 => rows.sort_by_cached_key(|r| match r.get(first) {
-            Datum::Text(t) => integer(t, table, first).unwrap_or(0),
+            Datum::Text(t) => integer(t).unwrap_or(0),
             _ => 0,
         }),
         _ => rows.sort_by(|a, b| match (a.get(first), b.get(first)) {
@@ -515,10 +532,67 @@ mod tests {
         }
     }
 
+    fn table(kinds: &[Kind]) -> Table {
+        let column = |(i, kind): (usize, &Kind)| crate::schema::Column {
+            name: format!("c{i}"),
+            number: i as i32 + 1,
+            type_name: "t".into(),
+            kind: *kind,
+            data: Default::default(),
+            nullable: true,
+            identity: None,
+            default: None,
+            collation: None,
+            portable_binary: false,
+        };
+        Table {
+            id: crate::schema::TableId(0),
+            name: crate::schema::TableName::new("public", "t"),
+            columns: kinds.iter().enumerate().map(column).collect(),
+            generated: Vec::new(),
+            identity: crate::schema::RowIdentity::Key(vec![0]),
+            full_old_rows: false,
+            has_secondary_unique: false,
+            partitioned: false,
+            estimated_rows: 0,
+            bytes: 0,
+        }
+    }
+
     #[test]
     fn given_special_bytes_when_written_for_copy_then_they_are_escaped() {
         let mut out = Vec::new();
-        copy_text(&mut out, &Row::from_texts([Some("a\tb\\c\nd\re"), None, Some("")]), 3);
+        let row = Row::from_texts([Some("a\tb\\c\nd\re"), None, Some("")]);
+        copy_text(&mut out, &row, &table(&[Kind::Text; 3])).unwrap();
         assert_eq!(out, b"a\\tb\\\\c\\nd\\re\t\\N\t\n");
+    }
+
+    #[test]
+    fn given_values_that_a_column_cannot_hold_when_encoded_then_the_error_names_row_and_column_and_not_the_value() {
+        let t = table(&[Kind::Int8, Kind::Bool, Kind::Date, Kind::Text]);
+        for (row, column) in [
+            (Row::from_texts([Some("7"), Some("42"), None, None]), "c1"),
+            (Row::from_texts([Some("7"), None, Some("0000-00-00"), None]), "c2"),
+            (Row::from_texts([Some("7"), None, None, Some("secret\0")]), "c3"),
+        ] {
+            let n: usize = column[1..].parse().unwrap();
+            for e in [
+                array(&t, n, &[&row]).unwrap_err(),
+                scalar(&t, n, &row).unwrap_err(),
+                copy_text(&mut Vec::new(), &row, &t).unwrap_err(),
+            ] {
+                assert!(e.message().contains("row c0=7") && e.message().contains(column), "{e}");
+                assert!(
+                    !e.message().contains("42") && !e.message().contains("secret") && e.hint_text().is_some(),
+                    "{e}"
+                );
+            }
+        }
+        let truth = Row::from_texts([Some("7"), Some("1"), None, None]);
+        let mut b = BytesMut::new();
+        put_value(&mut b, Kind::Bool, b"1").unwrap();
+        put_value(&mut b, Kind::Bool, b"0").unwrap();
+        assert_eq!(&b[..], [1, 0]);
+        assert!(scalar(&t, 1, &truth).is_ok());
     }
 }

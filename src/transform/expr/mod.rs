@@ -47,6 +47,11 @@ use crate::value::{Datum, Row};
 use node::{Const, Node, Scope, V};
 use types::{Base, Context, Type};
 
+/// What a column of the type of this name holds, as far as the name tells.
+pub fn kind_of_name(name: &str) -> Kind {
+    Type::of_cast(name).base.kind()
+}
+
 /// A column that expressions may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
