@@ -10,9 +10,11 @@
 //! everything that can stand in statements about tables; a word that it does not know makes the statement
 //! [`Stated::NotUnderstood`], which stops if a table of the migration is concerned.
 
+pub mod alter;
 pub mod column;
 pub mod cursor;
 pub mod fill;
+pub mod key;
 pub mod known;
 pub mod parse;
 pub mod shadow;

@@ -189,11 +189,11 @@ pub fn default(c: &mut Cursor<'_>) -> Result<Option<DefaultText>, Unclear> {
     }
     // MariaDB takes an expression without brackets: it goes on to the next word that a definition knows.
     while matches!(c.peek(), Some(Kind::Sign(s)) if !matches!(s, ',' | ')' | ';')) {
-        c.next();
+        c.take();
         if c.is_sign('(') {
             c.bracket()?;
         } else {
-            c.next();
+            c.take();
         }
     }
     Ok(Some(DefaultText::Expression(c.since(mark).to_owned())))
@@ -217,15 +217,15 @@ fn literal(c: &mut Cursor<'_>) -> Result<Option<Option<DefaultText>>, Unclear> {
         // In another character set, bytes beyond ASCII would mean something else than the statement's.
         if !matches!(c.peek_at(1), Some(Kind::Text(t)) if t.is_ascii()) {
             let from = c.mark();
-            c.next();
-            c.next();
+            c.take();
+            c.take();
             return Ok(Some(Some(DefaultText::Expression(c.since(from).to_owned()))));
         }
-        c.next();
+        c.take();
     }
     let mut sign = String::new();
     while let Some(Kind::Sign(s @ ('-' | '+'))) = c.peek() {
-        c.next();
+        c.take();
         if *s == '-' {
             sign = if sign.is_empty() { "-".into() } else { String::new() };
         }
@@ -238,7 +238,7 @@ fn literal(c: &mut Cursor<'_>) -> Result<Option<Option<DefaultText>>, Unclear> {
             let mut text = first.clone();
             while let Some(Kind::Text(more)) = c.peek_at(1) {
                 text.push_str(more);
-                c.next();
+                c.take();
             }
             DefaultText::Text(text)
         }
@@ -249,7 +249,7 @@ fn literal(c: &mut Cursor<'_>) -> Result<Option<Option<DefaultText>>, Unclear> {
             return Ok(None);
         }
     };
-    c.next();
+    c.take();
     // Part of a longer expression (MariaDB)?
     if matches!(c.peek(), Some(Kind::Sign(s)) if !matches!(s, ',' | ')' | ';')) {
         c.back_to(mark);

@@ -32,7 +32,7 @@ impl<'a> Cursor<'a> {
         self.tokens.get(self.at + ahead).map(|t| &t.kind)
     }
     /// Takes the token here.
-    pub fn next(&mut self) -> Option<&'a Kind> {
+    pub fn take(&mut self) -> Option<&'a Kind> {
         let kind = self.peek();
         self.at += usize::from(kind.is_some());
         kind
@@ -145,7 +145,7 @@ impl<'a> Cursor<'a> {
         self.expect('(')?;
         let from = self.at;
         let mut depth = 1;
-        while let Some(kind) = self.next() {
+        while let Some(kind) = self.take() {
             match kind {
                 Kind::Sign('(') => depth += 1,
                 Kind::Sign(')') => depth -= 1,

@@ -1,5 +1,6 @@
-//! The value that rows which are there already get in a new column, in canonical text form, and defaults as
-//! `information_schema` prints them. Pure.
+//! What rows that are there already get in a new column, and how `information_schema` prints defaults. Pure.
+//!
+//! Values are in canonical text form.
 
 use std::borrow::Cow;
 

@@ -147,9 +147,9 @@ impl Known {
         let mut tables: Vec<&TableName> = self
             .entries
             .iter()
-            .filter_map(|(n, e)| match &e.part {
-                Part::Followed => Some(n),
-                Part::Aside { of } | Part::Shadow { of, .. } => Some(of),
+            .map(|(n, e)| match &e.part {
+                Part::Followed => n,
+                Part::Aside { of } | Part::Shadow { of, .. } => of,
             })
             .filter(|n| belongs(&base, n) && *n != name)
             .collect();

@@ -1,9 +1,11 @@
 //! Reads statements about tables; names all others. Pure.
 
-use super::column::{self, Defined, references};
+use super::alter::{alter_op, options_follow};
+use super::column::{self, Defined};
 use super::cursor::{Cursor, Unclear};
+use super::key::{index_options, index_type, key, key_parts};
 use super::token::{Kind, tokens};
-use super::{AlterOp, CreateTable, KeyKind, KeyText, Place, Session, Stated};
+use super::{AlterOp, CreateTable, KeyKind, KeyText, Session, Stated};
 use crate::schema::TableName;
 
 /// What a statement of the log says. `database` is the one that its session had chosen. Never fails: what cannot be read
@@ -170,7 +172,7 @@ fn other_object(c: &Cursor<'_>) -> bool {
 fn wait(c: &mut Cursor<'_>) {
     c.one_of(&["restrict", "cascade"]);
     if !c.word("nowait") && c.word("wait") {
-        c.next();
+        c.take();
     }
 }
 
@@ -182,7 +184,7 @@ fn create(c: &mut Cursor<'_>, or_replace: bool) -> Result<Stated, Unclear> {
     if c.one_of(&["database", "schema"]).is_some() {
         c.if_not_exists();
         let name = c.name()?;
-        while c.next().is_some() {}
+        while c.take().is_some() {}
         return Ok(Stated::CreateDatabase { name });
     }
     let mark = c.mark();
@@ -319,13 +321,13 @@ fn create_table(c: &mut Cursor<'_>, or_replace: bool, temporary: bool) -> Result
         if matches!(kind, Kind::Sign(')')) {
             return Err(c.unclear());
         }
-        c.next();
+        c.take();
     }
     Ok(Stated::CreateTable(Box::new(t)))
 }
 
 /// ENGINE of a kind that holds no rows, or other tables' rows.
-fn engine_loses(c: &Cursor<'_>) -> bool {
+pub fn engine_loses(c: &Cursor<'_>) -> bool {
     let ahead = if c.peek_at(1) == Some(&Kind::Sign('=')) { 2 } else { 1 };
     let name = match c.peek_at(ahead) {
         Some(Kind::Word(w) | Kind::Quoted(w) | Kind::Text(w)) => w.to_ascii_lowercase(),
@@ -347,126 +349,6 @@ fn element(c: &mut Cursor<'_>, t: &mut CreateTable) -> Result<(), Unclear> {
     t.columns.push(column);
     t.keys.extend(key);
     Ok(())
-}
-
-/// Takes a key or a constraint if one stands here; `Some(None)` is one that is no key.
-fn key(c: &mut Cursor<'_>) -> Result<Option<Option<KeyText>>, Unclear> {
-    let mark = c.mark();
-    let mut symbol = None;
-    if c.word("constraint") {
-        let named = !["primary", "unique", "foreign", "check"].iter().any(|w| c.is(w));
-        // MariaDB: ADD CONSTRAINT IF NOT EXISTS name.
-        c.if_not_exists();
-        if named {
-            symbol = Some(c.name()?);
-        }
-    }
-    if c.word("check") {
-        c.bracket()?;
-        if !c.words(&["not", "enforced"]) {
-            c.word("enforced");
-        }
-        return Ok(Some(None));
-    }
-    if c.words(&["foreign", "key"]) {
-        c.if_not_exists();
-        if !c.is_sign('(') {
-            c.name()?;
-        }
-        c.bracket()?;
-        if !c.word("references") {
-            return Err(c.unclear());
-        }
-        references(c)?;
-        return Ok(Some(None));
-    }
-    let (kind, word) = if c.words(&["primary", "key"]) {
-        (KeyKind::Primary, "PRIMARY KEY".to_owned())
-    } else if c.word("unique") {
-        c.one_of(&["key", "index"]);
-        (KeyKind::Unique, "UNIQUE KEY".to_owned())
-    } else if let Some(w) = ["fulltext", "spatial"].into_iter().find(|w| c.is(w)) {
-        c.next();
-        c.one_of(&["key", "index"]);
-        (KeyKind::Plain, format!("{} KEY", w.to_uppercase()))
-    } else if c.is("vector") && (c.is_at(1, "index") || c.is_at(1, "key")) {
-        c.next();
-        c.next();
-        (KeyKind::Plain, "VECTOR INDEX".to_owned())
-    } else if c.one_of(&["key", "index"]).is_some() {
-        (KeyKind::Plain, "KEY".to_owned())
-    } else if symbol.is_some() {
-        return Err(c.unclear());
-    } else {
-        c.back_to(mark);
-        return Ok(None);
-    };
-    let conditional = c.if_not_exists();
-    let mut using = Vec::new();
-    index_type(c, &mut using)?;
-    let mut name = None;
-    if !c.is_sign('(') && !c.is("using") {
-        name = Some(c.name()?);
-    }
-    index_type(c, &mut using)?;
-    let (columns, computed, parts) = key_parts(c)?;
-    index_options(c, &mut using)?;
-    let name = name.or(symbol).filter(|_| kind != KeyKind::Primary);
-    let quoted = name.as_ref().map(|n| format!("`{}` ", n.replace('`', "``"))).unwrap_or_default();
-    let text = format!("{word} {quoted}{parts}{}", using.concat());
-    Ok(Some(Some(KeyText { kind, name, columns, computed, text, conditional })))
-}
-
-fn index_type(c: &mut Cursor<'_>, using: &mut Vec<String>) -> Result<(), Unclear> {
-    if c.word("using") || c.word("type") {
-        using.push(format!(" USING {}", c.name()?));
-    }
-    Ok(())
-}
-
-fn index_options(c: &mut Cursor<'_>, using: &mut Vec<String>) -> Result<(), Unclear> {
-    loop {
-        if c.is("using") {
-            index_type(c, using)?;
-        } else if c.words(&["with", "parser"]) {
-            using.push(format!(" WITH PARSER {}", c.name()?));
-        } else if c.one_of(&["key_block_size", "comment", "engine_attribute", "secondary_engine_attribute"]).is_some()
-            || c.one_of(&["clustering", "m", "distance"]).is_some()
-        {
-            c.value()?;
-        } else if c.one_of(&["visible", "invisible", "ignored"]).is_none() && !c.words(&["not", "ignored"]) {
-            return Ok(());
-        }
-    }
-}
-
-type Parts = (Vec<(String, bool)>, bool, String);
-
-/// `(a, b(10) DESC, (lower(c)))`.
-fn key_parts(c: &mut Cursor<'_>) -> Result<Parts, Unclear> {
-    let mark = c.mark();
-    let (mut columns, mut computed) = (Vec::new(), false);
-    c.expect('(')?;
-    loop {
-        if c.is_sign('(') {
-            c.bracket()?;
-            computed = true;
-        } else {
-            let name = c.name()?;
-            let whole = !c.is_sign('(');
-            if !whole {
-                c.bracket()?;
-            }
-            // MariaDB's application-time periods.
-            computed |= c.words(&["without", "overlaps"]);
-            columns.push((name, whole));
-        }
-        c.one_of(&["asc", "desc"]);
-        if c.sign(')') {
-            return Ok((columns, computed, c.since(mark).to_owned()));
-        }
-        c.expect(',')?;
-    }
 }
 
 /// ALGORITHM and LOCK behind CREATE INDEX and DROP INDEX.
@@ -497,306 +379,4 @@ fn alter_statement(c: &mut Cursor<'_>) -> Result<Stated, Unclear> {
         }
     }
     Ok(Stated::AlterTable { name, ops, ignore })
-}
-
-/// Options of the table, `NAME [=] value`, that neither rows nor columns show. They may stand side by side.
-const OPTIONS: [&str; 37] = [
-    "auto_increment",
-    "avg_row_length",
-    "checksum",
-    "page_checksum",
-    "comment",
-    "compression",
-    "connection",
-    "delay_key_write",
-    "encryption",
-    "engine",
-    "engine_attribute",
-    "secondary_engine_attribute",
-    "insert_method",
-    "key_block_size",
-    "max_rows",
-    "min_rows",
-    "pack_keys",
-    "password",
-    "row_format",
-    "stats_auto_recalc",
-    "stats_persistent",
-    "stats_sample_pages",
-    "tablespace",
-    "transactional",
-    "page_compressed",
-    "page_compression_level",
-    "encrypted",
-    "encryption_key_id",
-    "algorithm",
-    "lock",
-    "type",
-    "collate",
-    "charset",
-    "autoextend_size",
-    "secondary_engine",
-    "ietf_quotes",
-    "sequence",
-];
-
-fn options_follow(c: &Cursor<'_>) -> bool {
-    OPTIONS.iter().any(|o| c.is(o)) || ["default", "character", "data", "index"].iter().any(|w| c.is(w))
-}
-
-fn alter_op(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
-    if c.word("add") {
-        return add(c, ops);
-    }
-    if let Some(verb) = c.one_of(&["change", "modify"]) {
-        c.word("column");
-        let conditional = c.if_exists();
-        let mut from = None;
-        if verb == "change" {
-            from = Some(c.name()?);
-        }
-        let Defined { mut column, key } = column::read(c)?;
-        column.conditional = conditional;
-        let from = from.unwrap_or_else(|| column.name.clone());
-        let place = place(c)?;
-        ops.push(AlterOp::Change { from, column: Box::new(column), place });
-        ops.extend(key.map(AlterOp::AddKey));
-        return Ok(());
-    }
-    if c.word("drop") {
-        return drop_op(c, ops);
-    }
-    if c.word("rename") {
-        if c.word("column") {
-            c.if_exists();
-            let from = c.name()?;
-            if !c.word("to") {
-                return Err(c.unclear());
-            }
-            ops.push(AlterOp::RenameColumn { from, to: c.name()? });
-        } else if (c.is("key") || c.is("index")) && !matches!(c.peek_at(1), None | Some(Kind::Sign(_))) {
-            c.next();
-            c.if_exists();
-            let from = c.name()?;
-            if !c.word("to") {
-                return Err(c.unclear());
-            }
-            ops.push(AlterOp::RenameKey { from, to: c.name()? });
-        } else {
-            let _ = c.one_of(&["to", "as"]).is_some() || c.sign('=');
-            ops.push(AlterOp::RenameTo(c.table()?));
-        }
-        return Ok(());
-    }
-    if c.word("alter") {
-        return alter_part(c, ops);
-    }
-    if c.words(&["convert", "to"]) {
-        if !c.words(&["character", "set"]) && !c.words(&["char", "set"]) && !c.word("charset") {
-            return Err(c.unclear());
-        }
-        let charset = if c.word("default") { None } else { Some(c.value()?.to_ascii_lowercase()) };
-        if c.word("collate") {
-            c.value()?;
-        }
-        ops.push(AlterOp::Convert { charset });
-        return Ok(());
-    }
-    if c.words(&["order", "by"]) {
-        order(c)?;
-    } else if c.words(&["partition", "by"]) {
-        while c.next().is_some() {}
-        ops.push(AlterOp::Partitioned(true));
-        return Ok(());
-    } else if c.words(&["remove", "partitioning"]) {
-        ops.push(AlterOp::Partitioned(false));
-        return Ok(());
-    } else if let Some(op) = partition_op(c)? {
-        ops.push(op);
-        return Ok(());
-    } else if c.one_of(&["force", "secondary_load", "secondary_unload"]).is_some()
-        || c.words(&["enable", "keys"])
-        || c.words(&["disable", "keys"])
-        || c.words(&["with", "validation"])
-        || c.words(&["without", "validation"])
-    {
-    } else if c.words(&["discard", "tablespace"]) || c.words(&["import", "tablespace"]) {
-        ops.push(AlterOp::Unlogged { what: "its file of rows was exchanged", other: None });
-        return Ok(());
-    } else {
-        option(c)?;
-    }
-    ops.push(AlterOp::Nothing);
-    Ok(())
-}
-
-/// ORDER BY's columns. Behind a comma, a reserved word begins the next change.
-fn order(c: &mut Cursor<'_>) -> Result<(), Unclear> {
-    loop {
-        c.table()?;
-        c.one_of(&["asc", "desc"]);
-        let next = ["add", "drop", "change", "alter", "rename", "modify", "convert", "order"];
-        if !c.is_sign(',') || next.iter().any(|w| c.is_at(1, w)) {
-            return Ok(());
-        }
-        c.sign(',');
-    }
-}
-
-fn option(c: &mut Cursor<'_>) -> Result<(), Unclear> {
-    c.word("default");
-    if c.words(&["character", "set"]) || c.words(&["char", "set"]) || c.words(&["data", "directory"]) {
-        c.value()?;
-        return Ok(());
-    }
-    if c.words(&["index", "directory"]) {
-        c.value()?;
-        return Ok(());
-    }
-    if c.is("engine") && engine_loses(c) {
-        return Err("the table's new engine keeps no rows of its own".into());
-    }
-    if c.one_of(&OPTIONS).is_none() {
-        return Err(c.unclear());
-    }
-    c.value()?;
-    // TABLESPACE name STORAGE DISK.
-    if c.word("storage") {
-        c.name()?;
-    }
-    Ok(())
-}
-
-fn place(c: &mut Cursor<'_>) -> Result<Place, Unclear> {
-    if c.word("first") {
-        return Ok(Place::First);
-    }
-    Ok(if c.word("after") { Place::After(c.name()?) } else { Place::Last })
-}
-
-fn add(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
-    if c.word("partition") {
-        // New ones are empty; what they take over from a hash's others stays in the table.
-        while c.next().is_some() {}
-        ops.push(AlterOp::Nothing);
-        return Ok(());
-    }
-    if c.words(&["system", "versioning"]) || (c.is("period") && c.is_at(1, "for")) {
-        return Err("the table keeps the history of its rows from here on".into());
-    }
-    if let Some(key) = key(c)? {
-        ops.push(key.map_or(AlterOp::Nothing, AlterOp::AddKey));
-        return Ok(());
-    }
-    c.word("column");
-    let conditional = c.if_not_exists();
-    if c.sign('(') {
-        loop {
-            match key(c)? {
-                Some(key) => ops.push(key.map_or(AlterOp::Nothing, AlterOp::AddKey)),
-                None => {
-                    let Defined { mut column, key } = column::read(c)?;
-                    column.conditional = conditional;
-                    ops.push(AlterOp::Add { column: Box::new(column), place: Place::Last });
-                    ops.extend(key.map(AlterOp::AddKey));
-                }
-            }
-            if c.sign(')') {
-                return Ok(());
-            }
-            c.expect(',')?;
-        }
-    }
-    let Defined { mut column, key } = column::read(c)?;
-    column.conditional = conditional;
-    ops.push(AlterOp::Add { column: Box::new(column), place: place(c)? });
-    ops.extend(key.map(AlterOp::AddKey));
-    Ok(())
-}
-
-fn drop_op(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
-    if c.words(&["primary", "key"]) {
-        ops.push(AlterOp::DropKey { name: "PRIMARY".into() });
-    } else if c.words(&["foreign", "key"]) || c.word("check") {
-        c.if_exists();
-        c.name()?;
-        ops.push(AlterOp::Nothing);
-    } else if c.one_of(&["key", "index", "constraint"]).is_some() {
-        c.if_exists();
-        ops.push(AlterOp::DropKey { name: c.name()? });
-    } else if c.word("partition") {
-        while c.next().is_some() {}
-        ops.push(AlterOp::Unlogged { what: "partitions of it were dropped with their rows", other: None });
-    } else if c.words(&["system", "versioning"]) || (c.is("period") && c.is_at(1, "for")) {
-        return Err("the table kept the history of its rows".into());
-    } else {
-        c.word("column");
-        c.if_exists();
-        ops.push(AlterOp::Drop { name: c.name()? });
-        c.one_of(&["restrict", "cascade"]);
-    }
-    Ok(())
-}
-
-fn alter_part(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
-    if (c.is("index") || c.is("key") || c.is("check") || c.is("constraint"))
-        && !c.is_at(1, "set")
-        && !c.is_at(1, "drop")
-    {
-        c.next();
-        c.if_exists();
-        c.name()?;
-        if !c.words(&["not", "enforced"]) && !c.words(&["not", "ignored"]) {
-            c.one_of(&["visible", "invisible", "enforced", "ignored"]);
-        }
-        ops.push(AlterOp::Nothing);
-        return Ok(());
-    }
-    c.word("column");
-    c.if_exists();
-    let name = c.name()?;
-    if c.words(&["drop", "default"]) {
-        ops.push(AlterOp::SetDefault { name, default: None });
-    } else if c.words(&["set", "default"]) {
-        let default = column::default(c)?;
-        ops.push(AlterOp::SetDefault { name, default });
-    } else if c.words(&["set", "visible"]) || c.words(&["set", "invisible"]) {
-        ops.push(AlterOp::Nothing);
-    } else {
-        return Err(c.unclear());
-    }
-    Ok(())
-}
-
-/// What is done to partitions. Rows that go with them are nowhere else in the log.
-fn partition_op(c: &mut Cursor<'_>) -> Result<Option<AlterOp>, Unclear> {
-    let lost = |what| Ok(Some(AlterOp::Unlogged { what, other: None }));
-    let rest = |c: &mut Cursor<'_>| while c.next().is_some() {};
-    if c.words(&["truncate", "partition"]) {
-        rest(c);
-        return lost("partitions of it were emptied");
-    }
-    if c.words(&["discard", "partition"]) || c.words(&["import", "partition"]) {
-        rest(c);
-        return lost("the file of a partition's rows was exchanged");
-    }
-    if c.words(&["exchange", "partition"]) || c.words(&["convert", "partition"]) {
-        c.name()?;
-        // EXCHANGE … WITH TABLE t, CONVERT … TO TABLE t.
-        let other = if c.one_of(&["with", "to"]).is_some() && c.word("table") { Some(c.table()?) } else { None };
-        rest(c);
-        return Ok(Some(AlterOp::Unlogged { what: "rows of a partition went into another table", other }));
-    }
-    if c.words(&["convert", "table"]) {
-        let other = Some(c.table()?);
-        rest(c);
-        return Ok(Some(AlterOp::Unlogged { what: "rows of a table became a partition of another", other }));
-    }
-    for verb in ["reorganize", "coalesce", "rebuild", "optimize", "analyze", "check", "repair"] {
-        if c.words(&[verb, "partition"]) {
-            rest(c);
-            return Ok(Some(AlterOp::Nothing));
-        }
-    }
-    Ok(None)
 }

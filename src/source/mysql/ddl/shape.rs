@@ -43,6 +43,8 @@ struct Held {
     apart: bool,
     /// What rows get that are there when the column comes, as far as a statement said.
     fill: Option<Fill>,
+    /// A statement added it, and it was known already: the catalog was read after the statement.
+    foretold: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -97,7 +99,7 @@ fn same(a: &str, b: &str) -> bool {
 impl Shape {
     /// The shape of a table that the catalog described; columns are in the order of their numbers.
     pub fn of(table: &Table, keys: &[Key]) -> Shape {
-        let held = |apart: bool| move |c: &Column| Held { column: c.clone(), apart, fill: None };
+        let held = |apart: bool| move |c: &Column| Held { column: c.clone(), apart, fill: None, foretold: false };
         let mut all: Vec<Held> = table.columns.iter().map(held(false)).collect();
         // Computed columns lie between the others by their number; the others keep the log's order.
         for computed in &table.generated {
@@ -306,7 +308,7 @@ impl Shape {
             portable_binary: false,
         };
         let fill = fill.or_else(|| Some(fill::of(text, nullable, session)));
-        Held { column, apart: text.generated.is_some(), fill }
+        Held { column, apart: text.generated.is_some(), fill, foretold: false }
     }
 
     fn implied_not_null(&self, text: &ColumnText, session: &Session) -> bool {
@@ -337,7 +339,8 @@ impl Shape {
             Some(Fill::Computed) | None => deed.rewritten |= !held.apart,
         }
         // There already: what is known is newer than the statement.
-        if self.position(&text.name).is_some() {
+        if let Some(there) = self.position(&text.name).and_then(|p| self.held.get_mut(p)) {
+            (there.fill, there.foretold) = (held.fill, true);
             return Ok(());
         }
         self.next = self.next.saturating_add(1);
@@ -515,6 +518,13 @@ impl Shape {
                     .find(|o| o.column.number == was && base.contains(&was) && self.position(&o.column.name).is_none())
             };
             let from = by_name.or_else(renamed);
+            if h.foretold {
+                match &h.fill {
+                    Some(Fill::Value(v)) => deed.missing_values.push((h.column.name.clone(), v.clone())),
+                    Some(Fill::Null) => {}
+                    Some(Fill::Computed) | None => deed.rewritten |= !h.apart,
+                }
+            }
             match from {
                 Some(o) => {
                     h.column.number = o.column.number;
@@ -540,7 +550,7 @@ impl Shape {
             }
             moved.push((was, h.column.number));
             // From here on it is a column like any other.
-            h.fill = None;
+            (h.fill, h.foretold) = (None, false);
         }
         after.next = next;
         let new = |n: i32| moved.iter().find(|(was, _)| *was == n).map_or(n, |(_, is)| *is);

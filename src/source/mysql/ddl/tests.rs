@@ -274,6 +274,11 @@ fn given_shadows_that_were_not_followed_or_renamed_columns_when_they_swap_then_i
         &[],
     );
     assert_eq!(say(&mut k, swap), ["d.t 1:id,4:q,3:n"]);
+    // A change that the catalog held already when it was read.
+    let mut k = known();
+    say(&mut k, "CREATE TABLE _t_new LIKE t");
+    say(&mut k, "ALTER TABLE _t_new ADD n int unsigned DEFAULT 3");
+    assert_eq!(say(&mut k, swap), ["d.t 1:id,2:name,3:n n=3"]);
     // A user's own table of such a name.
     let mut k = known();
     k.add(table("_t_new"), &[]);

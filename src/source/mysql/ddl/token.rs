@@ -152,11 +152,8 @@ impl<'a> Lexer<'a> {
                     self.at += self.peek().map_or(0, char::len_utf8);
                 }
                 // `@'a user''s variable'`, and hosts of accounts.
-                match self.peek() {
-                    Some(q @ ('`' | '"' | '\'')) => {
-                        self.quoted(q, q != '`' && !self.session.no_backslash_escapes)?;
-                    }
-                    _ => {}
+                if let Some(q @ ('`' | '"' | '\'')) = self.peek() {
+                    self.quoted(q, q != '`' && !self.session.no_backslash_escapes)?;
                 }
                 Ok(Kind::Variable)
             }

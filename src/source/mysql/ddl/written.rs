@@ -24,13 +24,13 @@ pub struct TypeText {
 /// It is no type of either family.
 pub fn read(c: &mut Cursor<'_>) -> Result<TypeText, Unclear> {
     let unclear = c.unclear();
-    let Some(Kind::Word(first)) = c.next() else { return Err(unclear) };
+    let Some(Kind::Word(first)) = c.take() else { return Err(unclear) };
     let mut word = first.to_ascii_lowercase();
     let mut serial = false;
     let varying = |c: &mut Cursor<'_>| c.word("varying") || c.word("varchar") || c.word("varcharacter");
     match word.as_str() {
         "national" => {
-            word = match c.next() {
+            word = match c.take() {
                 Some(Kind::Word(w)) => w.to_ascii_lowercase(),
                 _ => return Err(unclear),
             };
@@ -43,8 +43,8 @@ pub fn read(c: &mut Cursor<'_>) -> Result<TypeText, Unclear> {
             word = if c.word("varbinary") {
                 "mediumblob".into()
             } else {
-                varying(c);
-                if c.words(&["char", "varying"]) || c.words(&["character", "varying"]) {}
+                // LONG VARCHAR, LONG CHAR VARYING.
+                let _ = varying(c) || c.words(&["char", "varying"]) || c.words(&["character", "varying"]);
                 "mediumtext".into()
             }
         }
@@ -54,7 +54,7 @@ pub fn read(c: &mut Cursor<'_>) -> Result<TypeText, Unclear> {
     let mut arguments = Vec::new();
     if c.sign('(') {
         loop {
-            match c.next() {
+            match c.take() {
                 Some(Kind::Number(n)) => arguments.push(n.clone()),
                 Some(Kind::Text(t)) => arguments.push(t.clone()),
                 Some(Kind::Hex(h)) => arguments.push(String::from_utf8_lossy(h).into_owned()),
@@ -134,7 +134,7 @@ impl TypeText {
         } else if c.word("compressed") {
             self.compressed = true;
             if c.sign('=') {
-                c.next();
+                c.take();
             }
         } else {
             return c.word("signed");
