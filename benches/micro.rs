@@ -166,9 +166,9 @@ fn escaped(i: usize) -> Row {
 }
 
 fn encode(rows: &[Row]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(rows.len() * 128);
+    let (table, mut out) = (accounts(), Vec::with_capacity(rows.len() * 128));
     for row in rows {
-        statements::copy_text(&mut out, row, 4);
+        statements::copy_text(&mut out, row, &table).expect("every column holds these values");
     }
     out
 }
