@@ -207,8 +207,8 @@ async fn given_keys_of_many_kinds_when_cut_while_written_then_every_row_is_there
                  insert into ints select id + 1000000, pad from ints; insert into ints select id + 40000000, pad from ints; \
                  insert into ints values (18446744073709551615, 'last'), (0, 'first'); \
                  insert into texts select concat(char(65 + id % 26), 'é', id % 7), id, pad from ints where id < 50000000; \
-                 insert into bytes select unhex(md5(id)), pad from ints; \
-                 insert into uniq select from_unixtime(id % 100000 + 1), id % 1000000, pad from ints where id < 5000000; \
+                 insert into bytes select unhex(substr(sha2(id, 256), 1, 32)), pad from ints; \
+                 insert into uniq select from_unixtime(id % 100000 + 1), id, pad from ints where id < 5000000; \
                  insert into nokey select id % 10, pad from ints where id < 5000000; analyze table ints, texts, bytes, uniq, nokey",
             )
             .unwrap();
@@ -304,13 +304,13 @@ async fn given_logs_that_were_purged_when_looked_at_then_the_error_says_what_is_
             .unwrap();
         let logs = server.sql("show binary logs").unwrap();
         let last = logs.lines().last().unwrap().split('|').next().unwrap().to_owned();
-        if install.version.contains("MariaDB") {
-            server.sql("set global slave_connections_needed_for_purge = 0").unwrap();
-        }
-        server.sql(&format!("purge binary logs to '{last}'")).unwrap();
+        // InnoDB must have said that it needs the first file no more.
+        crate::support::wait_until("the old logs are gone", Duration::from_secs(30), || {
+            server.sql(&format!("purge binary logs to '{last}'")).unwrap();
+            server.sql("show binary logs").unwrap().lines().count() == 1
+        });
         let (out, events) = queue::channel(1 << 20);
         let (_keep, confirmed) = watch::channel(session.start().clone());
-        eprintln!("{} {logs} {}", install.version, server.sql("show binary logs").unwrap());
         let verified = source.verify_log(session.identity(), session.start()).await;
         let error = match verified {
             Err(e) => e,

@@ -72,11 +72,23 @@ fn given_a_rails_schema_when_copied_and_followed_then_rows_keys_and_defaults_are
             sql.rows("select id, email, active, created_at from operators order by id")[0],
             ["1", "a@example.com", "t", "2024-01-01 10:00:00.123456"].map(|t| Some(t.to_owned()))
         );
-        assert_eq!(sql.one("select string_agg(email || active, ' ' order by id) from operators"), "a@example.comtrue b@example.comfalse c@example.comtrue");
-        assert_eq!(sql.one("select title || views || kind || price || encode(data, 'hex') || length(body) from contents"), "new 🚃4294967294image12.3000ff8000");
-        assert_eq!(sql.one("select string_agg(name || coalesce(settings::text, '-'), ' ' order by id) from line_groups"), "🚂 group{\"a\": [1, 2]} late-");
+        assert_eq!(
+            sql.one("select string_agg(email || active, ' ' order by id) from operators"),
+            "a@example.comtrue b@example.comfalse c@example.comtrue"
+        );
+        assert_eq!(
+            sql.one("select title || views || kind || price || encode(data, 'hex') || length(body) from contents"),
+            "new 🚃4294967294image12.3000ff8000"
+        );
+        assert_eq!(
+            sql.one("select string_agg(name || coalesce(settings::text, '-'), ' ' order by id) from line_groups"),
+            "🚂 group{\"a\": [1, 2]} late-"
+        );
         // Keys and defaults hold.
-        assert!(sql.try_run("insert into operators (email, created_at, updated_at) values ('a@example.com', now(), now())").is_err());
+        assert!(
+            sql.try_run("insert into operators (email, created_at, updated_at) values ('a@example.com', now(), now())")
+                .is_err()
+        );
         assert!(sql.rows("select conname from pg_constraint where contype = 'f'").len() == 1);
         assert_eq!(daemon.sigterm(), 0);
     }
@@ -86,7 +98,12 @@ fn given_a_rails_schema_when_copied_and_followed_then_rows_keys_and_defaults_are
 fn given_schema_changes_when_followed_then_the_target_has_them() {
     for install in installs() {
         let pair = Pair::start(&install);
-        pair.source.sql_in("shop", "create table t (id int primary key, a varchar(20)); insert into t values (1, 'x'), (2, 'y')").unwrap();
+        pair.source
+            .sql_in(
+                "shop",
+                "create table t (id int primary key, a varchar(20)); insert into t values (1, 'x'), (2, 'y')",
+            )
+            .unwrap();
         let mut daemon = Daemon::spawn(&pair.config());
         daemon.ready();
         pair.source
@@ -111,7 +128,17 @@ fn given_schema_changes_when_followed_then_the_target_has_them() {
 #[test]
 fn given_kills_at_every_named_point_when_started_again_then_nothing_is_lost_or_twice() {
     let install = &installs()[0];
-    for point in ["copy.log_kept", "copy.schema_made", "copy.planned", "copy.chunk_read", "copy.chunk_committed", "copy.loaded", "copy.done", "stream.applied", "apply.before_commit"] {
+    for point in [
+        "copy.log_kept",
+        "copy.schema_made",
+        "copy.planned",
+        "copy.chunk_read",
+        "copy.chunk_committed",
+        "copy.loaded",
+        "copy.done",
+        "stream.applied",
+        "apply.before_commit",
+    ] {
         let pair = Pair::start(install);
         pair.source
             .sql_in("shop", "create table a (id int auto_increment primary key, v int, pad varchar(200)); create table b (k varchar(30) primary key, v int)")
@@ -123,7 +150,11 @@ fn given_kills_at_every_named_point_when_started_again_then_nothing_is_lost_or_t
         pair.source.sql_in("shop", &rows(1)).unwrap();
         pair.source.sql_in("shop", "insert into b select concat('k', id), id from a").unwrap();
         let config = pair.config().env("SWITCHYARD_CHUNK_BYTES", 10_000).env("SWITCHYARD_WHOLE_TABLE_BYTES", 1000);
-        let mut daemon = Daemon::spawn(&config.clone().crash_at(point, if point.starts_with("copy.chunk") || point.contains("appl") { 2 } else { 1 }));
+        let mut daemon = Daemon::spawn(
+            &config
+                .clone()
+                .crash_at(point, if point.starts_with("copy.chunk") || point.contains("appl") { 2 } else { 1 }),
+        );
         for i in 0..20 {
             pair.source
                 .sql_in("shop", &format!("{}; update b set v = v + 1 where v % 20 = {i}; delete from a where id = {}; update b set k = concat('m', {i}) where k = 'k{}'", rows(1000 + 500 * i), i + 1, i + 1))

@@ -5,33 +5,41 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::MARKERS;
 use super::binlog::{
     Body, Flavour, KnownColumn, LogEvent, OldRows, Query, QueryKind, RowsEvent, Step, TableLayout, TableMap,
     TableMapEvent, TransactionTracker,
 };
-use super::catalog::Described;
 use super::columns;
-use super::ddl::shadow::shadow_of;
 use super::ddl::{self, Consequence, Key, Session, World};
-use super::types::ColumnType;
+use super::types::{ColumnType, is_zero_date};
 use crate::change::{Begin, Change, Commit, DdlEffect, Event, Op, Parcel};
 use crate::error::{Error, Result};
+use crate::exchange::ZeroDates;
 use crate::position::{BinlogPosition, Passed, Position, TransactionId};
-use crate::schema::{Column, Kind, RowIdentity, Table, TableName};
-use crate::source::ids::TableIds;
+use crate::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use crate::transform::select::Selection;
-use crate::value::Datum;
+use crate::value::{Datum, Row, RowBuilder};
+
+/// Where markers are written.
+pub const MARKERS: (&str, &str) = ("switchyard", "marker");
+
+/// Numbers of tables within the run.
+pub type Numbers = Arc<dyn Fn(&TableName) -> TableId + Send + Sync>;
+
+/// A table with its keys.
+pub type Keyed = (Arc<Table>, Vec<Key>);
 
 /// What is known besides the log.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Known {
     /// Tables that take part.
     pub selection: Selection,
     /// Their numbers.
-    pub ids: Arc<TableIds>,
+    pub ids: Numbers,
     /// Tables whose old rows are wanted whole.
     pub whole_rows: Arc<[TableName]>,
+    /// What becomes of dates that are none.
+    pub zero_dates: ZeroDates,
     /// Whether the server stores names of tables in lower case.
     pub lower_case: bool,
 }
@@ -56,6 +64,8 @@ enum Mapped {
         table: Arc<Table>,
         /// Which columns of the log's rows are the key; `None` if old rows are wanted whole.
         key: Option<Vec<usize>>,
+        /// Where NULL stands for dates that are none: the columns that may hold such.
+        null_dates: Vec<usize>,
     },
 }
 
@@ -67,6 +77,8 @@ pub struct Follower {
     /// Their keys as the catalog had them.
     keys: HashMap<TableName, Vec<Key>>,
     session: Session,
+    /// What people should hear of.
+    said: Vec<String>,
     /// As they were described to the stream last.
     announced: HashMap<TableName, Arc<Table>>,
     /// By the log's number, with what it said of the table.
@@ -82,19 +94,23 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Goes on from `position`. `described` are the selected tables as the catalog has them now, which may be later.
-    pub fn new(known: Known, session: Session, position: BinlogPosition, described: &[Described]) -> Follower {
+    /// Goes on from `position`. `followed` are the selected tables as the catalog has them now, which may be later;
+    /// `shadows` those that a tool for schema changes works on.
+    pub fn new(
+        known: Known,
+        session: Session,
+        position: BinlogPosition,
+        followed: Vec<Keyed>,
+        shadows: Vec<Keyed>,
+    ) -> Follower {
         let mut tables = ddl::Known::new(known.lower_case);
         let mut keys = HashMap::new();
-        let (plain, named): (Vec<_>, Vec<_>) = described.iter().partition(|d| shadow_of(&d.table.name).is_none());
-        for d in plain.into_iter().chain(named) {
-            let of = ddl::keys_of(&d.def);
-            if tables.is_shadow(&d.table.name) {
-                tables.add_shadow((*d.table).clone(), &of);
-            } else {
-                tables.add((*d.table).clone(), &of);
-            }
-            keys.insert(d.table.name.clone(), of);
+        for (table, of) in followed {
+            tables.add((*table).clone(), &of);
+            keys.insert(table.name.clone(), of);
+        }
+        for (table, of) in shadows {
+            tables.add_shadow((*table).clone(), &of);
         }
         let flavour = if session.mariadb { Flavour::MariaDb } else { Flavour::MySql };
         Follower {
@@ -102,6 +118,7 @@ impl Follower {
             tables,
             keys,
             session,
+            said: Vec::new(),
             announced: HashMap::new(),
             maps: HashMap::new(),
             position,
@@ -112,6 +129,10 @@ impl Follower {
         }
     }
 
+    /// What people should hear of, once.
+    pub fn said(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said)
+    }
     /// When the last transaction committed, by the source's clock; microseconds since the Unix epoch.
     pub fn committed_at(&self) -> i64 {
         self.committed_at
@@ -278,7 +299,10 @@ impl Follower {
             None => self.session.clone(),
         };
         let (selection, ids) = (self.known.selection.clone(), self.known.ids.clone());
-        let world = World { selects: &|t| selection.selects(t), id: &|t| ids.id(t) };
+        let world = World { selects: &|t| selection.selects(t), id: &|t| ids(t) };
+        let names = self.keys.keys().chain(self.announced.keys());
+        let before: HashMap<TableName, Arc<Table>> =
+            names.filter_map(|n| Some((n.clone(), self.tables.table(n)?.clone()))).collect();
         let stated = ddl::read(&text, &query.schema, &session);
         let consequences = self.tables.carry(&text, &stated, &session, &world);
         for consequence in consequences {
@@ -290,13 +314,32 @@ impl Follower {
                     self.announce(&table, out);
                     out.push(Event::Truncate { tables: vec![table.id], restart_identity: true });
                 }
-                Consequence::Shadow { .. } => {}
+                Consequence::Shadow { table, of } => self.said.push(format!(
+                    "{table} is taken for the work of a schema change of {of}: its rows are not followed"
+                )),
                 Consequence::Ddl(ddl) => {
                     self.begin(out);
-                    if let DdlEffect::Dropped { table } = &ddl.effect {
-                        self.announced.remove(table);
+                    match &ddl.effect {
+                        DdlEffect::Dropped { table } => {
+                            self.announced.remove(table);
+                        }
+                        // What changes is told from what was: nothing of the table may have been seen yet.
+                        DdlEffect::Table { after, .. } => {
+                            if let Some(was) = before.get(&after.name).filter(|w| !Arc::ptr_eq(w, after)) {
+                                self.announce(was, out);
+                            }
+                            self.announced.insert(after.name.clone(), after.clone());
+                        }
+                        _ => {}
                     }
+                    let after = match &ddl.effect {
+                        DdlEffect::Table { after, .. } => Some(after.clone()),
+                        _ => None,
+                    };
                     out.push(Event::Ddl(ddl));
+                    if let Some(after) = after {
+                        out.push(Event::Schema(after));
+                    }
                 }
             }
         }
@@ -376,7 +419,7 @@ impl Follower {
             _ => None,
         };
         let table = Table {
-            id: self.known.ids.id(&name),
+            id: (self.known.ids)(&name),
             generated: base.map(|b| b.generated.clone()).unwrap_or_default(),
             identity,
             full_old_rows: whole,
@@ -394,7 +437,12 @@ impl Follower {
                 self.keys.get(&table.name).map_or(Vec::new(), |k| k.iter().filter(there).cloned().collect());
             self.tables.add(table.clone(), &keys);
         }
-        Ok(Mapped::Followed { layout, table: Arc::new(table), key })
+        let dates = layout.columns.iter().filter(|c| !c.skipped).enumerate().filter(|(_, c)| c.ty.is_date());
+        let null_dates = match self.known.zero_dates {
+            ZeroDates::Keep => Vec::new(),
+            ZeroDates::Null => dates.map(|(i, _)| i).collect(),
+        };
+        Ok(Mapped::Followed { layout, table: Arc::new(table), key, null_dates })
     }
 
     fn announce(&mut self, table: &Arc<Table>, out: &mut Parcel) {
@@ -427,23 +475,41 @@ impl Follower {
                 }
                 Ok(())
             }
-            Mapped::Followed { layout, table, key } => {
+            Mapped::Followed { layout, table, key, null_dates } => {
                 self.begin(out);
                 self.announce(table, out);
                 let old = key.as_ref().map_or(OldRows::Whole, |key| OldRows::KeyIfChanged(key));
                 for change in event.decode(layout, old)? {
-                    let unsent = |r: &Option<crate::value::Row>| r.as_ref().is_some_and(crate::value::Row::has_unsent);
+                    let unsent = |r: &Option<Row>| r.as_ref().is_some_and(Row::has_unsent);
                     if unsent(&change.new) || unsent(&change.old) {
                         return Err(Error::fatal(format!("{}: the source logged rows that are not whole", table.name))
                             .with_code("switchyard:row_image")
                             .hint("SET GLOBAL binlog_row_image = 'FULL' (a session may have set it otherwise), then copy anew"));
                     }
-                    out.push(Event::Change(Change { table: table.id, op: event.op, old: change.old, new: change.new }));
+                    out.push(Event::Change(Change {
+                        table: table.id,
+                        op: event.op,
+                        old: change.old.map(|r| without_zero_dates(r, null_dates)),
+                        new: change.new,
+                    }));
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// The row with NULL in place of dates that are none.
+fn without_zero_dates(row: Row, columns: &[usize]) -> Row {
+    let none = |i: usize| matches!(row.get(i), Datum::Text(t) if is_zero_date(t));
+    if !columns.iter().any(|&i| none(i)) {
+        return row;
+    }
+    let mut made = RowBuilder::with_capacity(row.len(), row.bytes());
+    for i in 0..row.len() {
+        made.push(if columns.contains(&i) && none(i) { Datum::Null } else { row.get(i) });
+    }
+    made.finish()
 }
 
 /// Whether the statement holds the word.

@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::binlog::{self, Body, Decoder};
-use super::catalog::Described;
-use super::ddl::Session;
-use super::follow::{Follower, Known};
+use super::catalog::{Catalog, Described};
+use super::ddl::{self, Session};
+use super::follow::{Follower, Keyed, Known};
 use super::place;
 use crate::change::Parcel;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub async fn run(
     program: &str,
     from: BinlogPosition,
     known: Known,
-    described: &[Described],
+    catalog: &Catalog,
     out: EventSender,
 ) -> Result<()> {
     // How far the source's clock is ahead of ours.
@@ -71,11 +71,15 @@ pub async fn run(
     let tail = Tail {
         stream: stream.map_err(place::reading)?,
         decoder: Decoder::new(flavour),
-        follower: Follower::new(known, session, from, described),
+        follower: Follower::new(known, session, from, keyed(&catalog.tables), keyed(&catalog.shadows)),
         parcel: Parcel::default(),
         ahead,
     };
     tail.run(out).await
+}
+
+fn keyed(described: &[Described]) -> Vec<Keyed> {
+    described.iter().map(|d| (d.table.clone(), ddl::keys_of(&d.def))).collect()
 }
 
 struct Tail {
@@ -120,6 +124,9 @@ impl Tail {
                     }
                 }
                 _ => self.follower.event(event, &mut self.parcel)?,
+            }
+            for what in self.follower.said() {
+                tracing::warn!("{what}");
             }
             if idle && let Some(heartbeat) = self.follower.heartbeat(clock() + self.ahead, true) {
                 self.parcel.push(heartbeat);
