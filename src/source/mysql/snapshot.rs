@@ -35,7 +35,7 @@ const LOCK_ATTEMPTS: u32 = 20;
 /// `ER_LOCK_WAIT_TIMEOUT`.
 const LOCK_WAIT_TIMEOUT: &str = "1205";
 /// Fewest rows in a chunk that is cut by counting, so that planning does not cost more than reading.
-const ROWS_COUNTED: u64 = 20_000;
+const ROWS_COUNTED: u64 = 100;
 
 /// Sessions that are not reading.
 type Idle = Arc<Mutex<Vec<MyConn>>>;
