@@ -110,7 +110,18 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
     };
     for (key, url) in [("source.url", &config.source.url), ("target.url", &config.target.url)] {
         let scheme = scheme(url);
-        if key == "target.url" && matches!(scheme.as_str(), "mysql" | "mariadb") {
+        let mysql = matches!(scheme.as_str(), "mysql" | "mariadb");
+        if let (true, Some(collation)) = (key == "target.url", &config.target.collation) {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if !mysql {
+                let what = "is for MySQL and MariaDB; collations of PostgreSQL come with the schema";
+                return Err(places.error("target.collation", what));
+            }
+            if !collation.starts_with("utf8mb4_") || !collation.chars().all(plain) {
+                return Err(places.error("target.collation", "write a collation of utf8mb4, such as utf8mb4_bin"));
+            }
+        }
+        if key == "target.url" && mysql {
             // What lies in the source's usual schema comes into this database.
             if config.homes().target.is_empty() {
                 return Err(places.error(key, "names no database; write mysql://user:password@host:3306/database"));

@@ -488,7 +488,7 @@ impl MyApplier {
                 }
                 Step::Ddl { ddl, before } => {
                     self.flush(pipe).await?;
-                    let Some(end) = end.filter(|_| applied.missing.is_empty()) else {
+                    let Some(end) = end else {
                         return Err(Error::fatal(format!(
                             "{} {}: a schema change inside a transaction that is applied in pieces; MySQL cannot keep the two together",
                             ddl.tag, ddl.object

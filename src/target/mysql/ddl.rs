@@ -13,6 +13,7 @@ use super::forms::{Form, form};
 use crate::change::{Ddl, DdlEffect};
 use crate::error::Result;
 use crate::mywire::quote::{literal, qualified, quoted};
+use crate::position::Position;
 use crate::schema::{Column, Table, TableName};
 use crate::target::{BatchEnd, DdlOutcome};
 
@@ -59,13 +60,17 @@ pub async fn apply(a: &mut MyApplier, ddl: &Ddl, before: Option<&Table>, end: &B
 
 /// Commits what was applied so far. The position stays where it is; strict apply begins again at the batch's end.
 async fn commit_before(a: &mut MyApplier, end: &BatchEnd) -> Result<()> {
+    let doing = "storing the checkpoint before a schema change";
+    let (name, position) = (literal(&a.name), end.position.to_string());
+    let asked = format!("SELECT consistent_at FROM switchyard.checkpoint WHERE name = {name}");
+    let stored = a.session.one(doing, asked).await?.and_then(|at| at.parse::<Position>().ok());
+    // It may lie further ahead already.
+    let at = if stored.is_some_and(|at| at.reached(&end.position)) { "consistent_at".into() } else { literal(&position) };
     let sql = format!(
-        "UPDATE switchyard.checkpoint SET consistent_at = {}, writes = writes + 1 WHERE name = {} AND epoch = {}",
-        literal(&end.position.to_string()),
-        literal(&a.name),
+        "UPDATE switchyard.checkpoint SET consistent_at = {at}, writes = writes + 1 WHERE name = {name} AND epoch = {}",
         a.epoch
     );
-    if a.session.run("storing the checkpoint before a schema change", sql).await? != 1 {
+    if a.session.run(doing, sql).await? != 1 {
         return Err(bookkeeping::fenced(&a.name, a.epoch));
     }
     a.commit().await?;
