@@ -269,7 +269,8 @@ async fn given_a_table_that_exists_otherwise_when_made_then_what_it_lacks_is_nam
     let server = start();
     server.psql("create table users (id bigint)").unwrap();
     let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
-    let options = TargetOptions { name: "x".into(), url: server.url("postgres").into(), create_schema: true, collation: None };
+    let options =
+        TargetOptions { name: "x".into(), url: server.url("postgres").into(), create_schema: true, collation: None };
     let target = switchyard::target::open(options).unwrap();
     let theirs = SchemaScript { dialect: "mariadb".into(), tables: shop(), ..SchemaScript::default() };
     let script = target.adopt(theirs, &homes).await.unwrap();

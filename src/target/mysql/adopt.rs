@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::defaults;
-use super::session::fnv;
+use super::names::fnv;
 use super::types::{self, Chosen};
 use crate::definition::{ColumnDef, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, TableDef};
 use crate::error::{Error, Result};
@@ -144,13 +144,15 @@ fn shape<'a>(
     for key in &keys {
         let of = |name: &&str| columns.iter().position(|(c, _)| c.name == **name);
         let places: Vec<usize> = key.iter().filter_map(|n| of(n)).collect();
-        let long: Vec<usize> =
-            places.iter().copied().filter(|&p| types::key_bytes(&columns[p].1.sql, columns[p].1.charset).is_none()).collect();
+        let long: Vec<usize> = places
+            .iter()
+            .copied()
+            .filter(|&p| types::key_bytes(&columns[p].1.sql, columns[p].1.charset).is_none())
+            .collect();
         if long.is_empty() {
             continue;
         }
-        let fixed: u32 =
-            places.iter().filter_map(|&p| types::key_bytes(&columns[p].1.sql, columns[p].1.charset)).sum();
+        let fixed: u32 = places.iter().filter_map(|&p| types::key_bytes(&columns[p].1.sql, columns[p].1.charset)).sum();
         let room = KEY_BYTES.saturating_sub(fixed) / long.len() as u32;
         for p in long {
             let (c, chosen) = &mut columns[p];
@@ -188,7 +190,10 @@ fn fit_row(def: &TableDef, columns: &mut [(&ColumnDef, Chosen)], keys: &[Vec<&st
             .max_by_key(|(_, chosen)| types::row_bytes(&chosen.sql, chosen.charset));
         let Some((c, chosen)) = longest else { return };
         chosen.sql = if chosen.sql.starts_with("varbinary") { "blob" } else { "text" }.to_owned();
-        remarks.push(format!("{}: column {} ({}) is {} here: the row would be too long", def.name, c.name, c.type_name, chosen.sql));
+        remarks.push(format!(
+            "{}: column {} ({}) is {} here: the row would be too long",
+            def.name, c.name, c.type_name, chosen.sql
+        ));
     }
 }
 
@@ -218,7 +223,8 @@ impl Shaped<'_> {
         }
         // One column at most numbers rows, and it leads some key.
         let numbered = self.columns.iter().find(|(c, chosen)| c.numbered && chosen.sql.contains("int"));
-        for (c, _) in self.columns.iter().filter(|(c, _)| c.numbered && numbered.is_none_or(|(n, _)| n.name != c.name)) {
+        for (c, _) in self.columns.iter().filter(|(c, _)| c.numbered && numbered.is_none_or(|(n, _)| n.name != c.name))
+        {
             out.remarks.push(format!("{}: column {} does not number rows here", def.name, c.name));
         }
         for (c, chosen) in &self.columns {
@@ -231,7 +237,11 @@ impl Shaped<'_> {
         if let Some((n, _)) = numbered
             && def.primary_key.first().is_none_or(|k| k.name != n.name)
         {
-            parts.push(format!("KEY {} ({})", quoted(&name(&format!("{}_numbers", n.name), "index", &mut out.remarks)), quoted(&n.name)));
+            parts.push(format!(
+                "KEY {} ({})",
+                quoted(&name(&format!("{}_numbers", n.name), "index", &mut out.remarks)),
+                quoted(&n.name)
+            ));
         }
         let comment = def.comment.as_ref().map_or(String::new(), |c| format!(" COMMENT={}", comment(c, 2048)));
         if def.primary_key.is_empty() {
@@ -360,8 +370,7 @@ impl Shaped<'_> {
 
     /// The columns of a plain index: what is too long for it stands there with its first characters.
     fn prefixed(&self, columns: &[crate::definition::KeyColumn]) -> String {
-        let here: Vec<_> =
-            columns.iter().filter_map(|k| self.column(&k.name).map(|(_, chosen)| (k, chosen))).collect();
+        let here: Vec<_> = columns.iter().filter_map(|k| self.column(&k.name).map(|(_, chosen)| (k, chosen))).collect();
         let share = KEY_BYTES / here.len().max(1) as u32;
         let part = |k: &crate::definition::KeyColumn, chosen: &Chosen| {
             let direction = if k.descending { " DESC" } else { "" };
@@ -416,13 +425,15 @@ impl Shaped<'_> {
         };
         let actions = format!("{}{}", action("DELETE", key.on_delete), action("UPDATE", key.on_update));
         // Names of foreign keys count for a whole database here.
-        let taken = |n: &str, names: &BTreeSet<(String, String)>| {
-            names.contains(&(self.home.schema.clone(), n.to_lowercase()))
-        };
+        let taken =
+            |n: &str, names: &BTreeSet<(String, String)>| names.contains(&(self.home.schema.clone(), n.to_lowercase()));
         let mut named = name(&key.name, "foreign key", &mut out.remarks);
         if taken(&named, names) {
             named = name(&format!("{}_{}", self.home.name, key.name), "foreign key", &mut out.remarks);
-            out.remarks.push(format!("{}: foreign key {} is called {named}: another table has one of that name", def.name, key.name));
+            out.remarks.push(format!(
+                "{}: foreign key {} is called {named}: another table has one of that name",
+                def.name, key.name
+            ));
         }
         names.insert((self.home.schema.clone(), named.to_lowercase()));
         out.objects.push(SchemaObject {
@@ -469,11 +480,15 @@ pub fn adopt_table(engine: &str, table: &Table, settings: &Settings, homes: &Hom
     for (i, (column, mut c)) in out.columns.iter_mut().zip(chosen).enumerate() {
         if key.contains(&i) && types::key_bytes(&c.sql, c.charset).is_none() {
             let length = room / (4 * long.max(1));
-            c.sql = if c.sql.ends_with("blob") { format!("varbinary({})", length * 4) } else { format!("varchar({length})") };
+            c.sql = if c.sql.ends_with("blob") {
+                format!("varbinary({})", length * 4)
+            } else {
+                format!("varchar({length})")
+            };
         }
         let form = super::forms::form(&c.sql);
         column.kind = if c.sql == "json" { crate::schema::Kind::Json } else { form.kind() };
-        column.data = super::catalog::data(&form);
+        column.data = super::forms::data(&form);
         column.default = column
             .default
             .as_deref()

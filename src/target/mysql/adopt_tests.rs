@@ -89,7 +89,11 @@ fn given_text_in_keys_when_adopted_then_it_gets_as_much_as_the_key_has_room_for(
     let script = made(vec![t]).unwrap();
     let sql = &script.objects[1].sql;
     assert!(sql.contains("`a` varchar(768) NOT NULL") && sql.contains("`b` varchar(766)"), "{sql}");
-    assert!(script.remarks.iter().any(|r| r.contains("column a") && r.contains("768 characters")), "{:?}", script.remarks);
+    assert!(
+        script.remarks.iter().any(|r| r.contains("column a") && r.contains("768 characters")),
+        "{:?}",
+        script.remarks
+    );
 }
 
 #[test]
@@ -109,7 +113,9 @@ fn given_what_mysql_has_not_when_adopted_then_it_is_left_out_and_named() {
     t.columns.push(odd);
     let script = made(vec![t]).unwrap();
     assert_eq!(script.objects.len(), 2, "{:?}", statements(&script));
-    for word in ["UNIQUE index part", "index words", "check positive", "trigger stamp", "column g", "default of column x"] {
+    for word in
+        ["UNIQUE index part", "index words", "check positive", "trigger stamp", "column g", "default of column x"]
+    {
         assert!(script.remarks.iter().any(|r| r.contains(word)), "{word}: {:?}", script.remarks);
     }
 }
@@ -140,15 +146,26 @@ fn given_foreign_keys_when_adopted_then_types_agree_and_names_are_one_a_database
             "ALTER TABLE `shop`.`b` ADD CONSTRAINT `b_to_p` FOREIGN KEY (`p_id`) REFERENCES `shop`.`p` (`id`) ON DELETE CASCADE",
         ]
     );
-    assert!(script.remarks.iter().any(|r| r.contains("public.c: foreign key to_p is left out")), "{:?}", script.remarks);
+    assert!(
+        script.remarks.iter().any(|r| r.contains("public.c: foreign key to_p is left out")),
+        "{:?}",
+        script.remarks
+    );
 }
 
 #[test]
 fn given_tables_that_fall_together_when_adopted_then_it_is_refused() {
-    let both = vec![table("Users", vec![column("id", bigint())], &["id"]), table("users", vec![column("id", bigint())], &["id"])];
+    let both = vec![
+        table("Users", vec![column("id", bigint())], &["id"]),
+        table("users", vec![column("id", bigint())], &["id"]),
+    ];
     let e = made(both).unwrap_err();
     assert!(e.message().contains("would be one table"), "{e}");
-    let wide = table("w", (0..9).map(|i| column(&format!("c{i}"), DataType::Varchar { length: 400 })).collect(), &["c0", "c1", "c2"]);
+    let wide = table(
+        "w",
+        (0..9).map(|i| column(&format!("c{i}"), DataType::Varchar { length: 400 })).collect(),
+        &["c0", "c1", "c2"],
+    );
     assert!(made(vec![wide]).unwrap_err().message().contains("primary key cannot be made"));
 }
 

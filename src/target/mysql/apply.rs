@@ -83,7 +83,14 @@ impl<'a> Pipe<'a> {
     fn plain(&mut self, sql: impl Into<Vec<u8>>) {
         self.push(Call { sql: sql.into(), shape: None, rows: Vec::new(), expect: Expect::Anything, what: "work" });
     }
-    fn all(&mut self, statements: Vec<Statement>, shape: &Arc<Shape>, rows: &[&'a Row], expect: Expect, what: &'static str) {
+    fn all(
+        &mut self,
+        statements: Vec<Statement>,
+        shape: &Arc<Shape>,
+        rows: &[&'a Row],
+        expect: Expect,
+        what: &'static str,
+    ) {
         for s in statements {
             let rows = rows.get(s.rows).unwrap_or_default().to_vec();
             self.push(Call { sql: s.sql, shape: Some(shape.clone()), rows, expect, what });
@@ -191,12 +198,8 @@ impl MyApplier {
 
     async fn look(&mut self, calls: &[Call<'_>], done: &[Done]) -> Result<()> {
         if done.len() != calls.len() {
-            return Err(Error::fatal(format!(
-                "the target answered {} statements of {}",
-                done.len(),
-                calls.len()
-            ))
-            .hint("this is a bug in Switchyard"));
+            return Err(Error::fatal(format!("the target answered {} statements of {}", done.len(), calls.len()))
+                .hint("this is a bug in Switchyard"));
         }
         for (call, done) in calls.iter().zip(done) {
             match (call.expect, &call.shape) {
@@ -328,7 +331,13 @@ impl MyApplier {
             sort_by_key(&shape, &mut inserts);
             if let Some(notes) = &notes {
                 let (before, after) = notes.note(&shape);
-                calls.all(shape.over_keys(&inserts, joins, (&before, &after))?, &shape, &inserts, Expect::Anything, "insert");
+                calls.all(
+                    shape.over_keys(&inserts, joins, (&before, &after))?,
+                    &shape,
+                    &inserts,
+                    Expect::Anything,
+                    "insert",
+                );
                 calls.all(shape.insert_absent(&inserts, joins)?, &shape, &inserts, Expect::Anything, "insert");
             } else {
                 calls.all(shape.insert(&inserts, inserts_of)?, &shape, &inserts, Expect::EveryRow, "insert");

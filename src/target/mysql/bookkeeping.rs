@@ -17,7 +17,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::session::{Session, TextRow, fnv, lock_name};
+use super::names::lock_name;
+use super::session::{Session, TextRow};
 use crate::change::DeadLetter;
 use crate::error::{Error, Result};
 use crate::exchange::TablePlan;
@@ -115,7 +116,9 @@ pub async fn lock(info: &MyConnInfo, name: &str) -> Result<Box<dyn SessionLock>>
             let holder = session
                 .rows(
                     &doing,
-                    format!("SELECT id, user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK({lock})"),
+                    format!(
+                        "SELECT id, user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK({lock})"
+                    ),
                 )
                 .await
                 .unwrap_or_default();
@@ -179,7 +182,9 @@ async fn ensure(session: &mut Session) -> Result<()> {
     session.one(doing, format!("SELECT GET_LOCK({lock}, 20)")).await?;
     let made = async {
         let denied = |e: Error| match e.code() {
-            Some("1044" | "1142" | "1227") => e.hint("GRANT ALL PRIVILEGES ON switchyard.* TO the account of target.url"),
+            Some("1044" | "1142" | "1227") => {
+                e.hint("GRANT ALL PRIVILEGES ON switchyard.* TO the account of target.url")
+            }
             _ => e,
         };
         session.run(doing, "CREATE DATABASE IF NOT EXISTS switchyard CHARACTER SET utf8mb4").await.map_err(denied)?;
@@ -221,9 +226,7 @@ fn read_position(what: &str, text: Option<&String>) -> Result<Option<Position>> 
 
 fn read_checkpoint(row: &TextRow) -> Result<Checkpoint> {
     let field = |n: usize| row.get(n).and_then(Option::as_ref);
-    let number = |n: usize, what: &str| {
-        field(n).map(|t| t.parse::<i64>().map_err(|e| unreadable(what, e))).transpose()
-    };
+    let number = |n: usize, what: &str| field(n).map(|t| t.parse::<i64>().map_err(|e| unreadable(what, e))).transpose();
     Ok(Checkpoint {
         epoch: number(0, "epoch")?.ok_or_else(|| unreadable("epoch", "it is missing"))?,
         stage: match field(1).map_or("", String::as_str) {
@@ -453,10 +456,8 @@ pub fn set_aside_sql(name: &str, letter: &DeadLetter) -> String {
 
 /// The rows that were set aside, by source table and key.
 pub async fn dead_letters(session: &mut Session, name: &str) -> Result<Vec<(TableName, Option<String>)>> {
-    let sql = format!(
-        "SELECT table_schema, table_name, row_key FROM switchyard.dead_letter WHERE name = {}",
-        literal(name)
-    );
+    let sql =
+        format!("SELECT table_schema, table_name, row_key FROM switchyard.dead_letter WHERE name = {}", literal(name));
     let rows = session.rows("reading what was set aside", sql).await?;
     Ok(rows
         .into_iter()
@@ -514,13 +515,4 @@ pub async fn forget(session: &mut Session, name: &str) -> Result<Vec<String>> {
         said.push("dropped the database switchyard from the target: no migration is left there".into());
     }
     Ok(said)
-}
-
-/// A name cut to what fits into `switchyard.skipped`'s keys: long ones end in their hash.
-pub fn short(name: &str) -> String {
-    if name.chars().count() <= 190 {
-        return name.to_owned();
-    }
-    let head: String = name.chars().take(170).collect();
-    format!("{head}#{:016x}", fnv(name.as_bytes()))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::forms::{Form, form};
+use super::forms::{data, form};
 use super::session::{Session, TextRow};
 use crate::definition::DataType;
 use crate::error::Result;
@@ -89,7 +89,8 @@ pub async fn described(session: &mut Session, names: &[TableName]) -> Result<Vec
     for c in &columns {
         let name = TableName::new(text(c, 0), text(c, 1));
         let Some(d) = found.get_mut(&name) else { continue };
-        let is_json = json.iter().any(|j| text(j, 0) == name.schema && text(j, 1) == name.name && text(j, 2) == text(c, 2));
+        let is_json =
+            json.iter().any(|j| text(j, 0) == name.schema && text(j, 1) == name.name && text(j, 2) == text(c, 2));
         let (column, generated) = column(c, is_json);
         if generated { d.table.generated.push(column) } else { d.table.columns.push(column) }
     }
@@ -129,7 +130,8 @@ impl Described {
     /// Takes a unique key into account.
     fn add_key(&mut self, name: &str, parts: &[TextRow]) {
         let place = |p: &TextRow| self.table.columns.iter().position(|c| c.name == text(p, 4));
-        let whole: Option<Vec<usize>> = parts.iter().map(|p| if text(p, 5).is_empty() { place(p) } else { None }).collect();
+        let whole: Option<Vec<usize>> =
+            parts.iter().map(|p| if text(p, 5).is_empty() { place(p) } else { None }).collect();
         let primary = name == "PRIMARY";
         let usable = whole.as_ref().filter(|w| !w.is_empty() && w.iter().all(|&c| !self.table.columns[c].nullable));
         let better = match (&self.table.identity, usable) {
@@ -178,30 +180,4 @@ fn column(row: &TextRow, is_json: bool) -> (Column, bool) {
         type_name,
     };
     (column, generated)
-}
-
-/// What a column holds, in words that no engine owns.
-pub fn data(form: &Form) -> DataType {
-    match form {
-        Form::Int { bits, unsigned } => DataType::Int { bits: *bits, unsigned: *unsigned, truth: false },
-        Form::Decimal { precision, scale, .. } => DataType::Decimal { precision: Some(*precision), scale: *scale },
-        Form::Float => DataType::Float { bits: 32 },
-        Form::Double => DataType::Float { bits: 64 },
-        Form::Char(n) => DataType::Char { length: *n },
-        Form::Varchar(n) => DataType::Varchar { length: *n },
-        Form::Text(n) => DataType::Text { bytes: Some(*n) },
-        Form::Binary(n) => DataType::Bytes { length: Some(u64::from(*n)), fixed: true },
-        Form::Blob(n) => DataType::Bytes { length: Some(*n), fixed: false },
-        Form::Bit(n) => DataType::Bits { length: Some(*n), varying: false },
-        Form::Date => DataType::Date,
-        Form::Time(n) => DataType::Time { fraction: *n, span: true, zone: false },
-        Form::Datetime(n) => DataType::Timestamp { fraction: *n },
-        Form::Timestamp(n) => DataType::TimestampTz { fraction: *n },
-        Form::Year => DataType::Year,
-        Form::Enum(labels) => DataType::Enum { name: None, labels: labels.clone() },
-        Form::Set(labels) => DataType::Set { labels: labels.clone() },
-        Form::Json => DataType::Json { verbatim: false },
-        Form::Geometry => DataType::Geometry,
-        Form::Other => DataType::Other,
-    }
 }

@@ -123,8 +123,11 @@ async fn server(session: &mut Session, found: &mut Vec<Finding>) -> Result<()> {
     let packet: u64 = text(3).parse().unwrap_or(0);
     if packet < 16 << 20 {
         found.push(
-            warning("max_allowed_packet", format!("max_allowed_packet is {packet} bytes on the target: a larger row cannot be written"))
-                .fix("SET GLOBAL max_allowed_packet = 1073741824;"),
+            warning(
+                "max_allowed_packet",
+                format!("max_allowed_packet is {packet} bytes on the target: a larger row cannot be written"),
+            )
+            .fix("SET GLOBAL max_allowed_packet = 1073741824;"),
         );
     }
     if text(4) != "1" || (on(5) && text(6) != "1") {
@@ -135,8 +138,11 @@ async fn server(session: &mut Session, found: &mut Vec<Finding>) -> Result<()> {
     }
     if on(5) && text(7) == "STATEMENT" {
         found.push(
-            problem("binlog_format", "the target's binary log is in the format STATEMENT, which sessions at READ COMMITTED cannot write")
-                .fix("SET GLOBAL binlog_format = ROW;"),
+            problem(
+                "binlog_format",
+                "the target's binary log is in the format STATEMENT, which sessions at READ COMMITTED cannot write",
+            )
+            .fix("SET GLOBAL binlog_format = ROW;"),
         );
     }
     if on(5) {
@@ -144,8 +150,11 @@ async fn server(session: &mut Session, found: &mut Vec<Finding>) -> Result<()> {
     }
     if on(8) {
         found.push(
-            remark("event_scheduler", "scheduled events run on the target: none may write to migrated tables before the cutover")
-                .fix("SHOW EVENTS; and if one does: SET GLOBAL event_scheduler = OFF;"),
+            remark(
+                "event_scheduler",
+                "scheduled events run on the target: none may write to migrated tables before the cutover",
+            )
+            .fix("SHOW EVENTS; and if one does: SET GLOBAL event_scheduler = OFF;"),
         );
     }
     if !text(9).is_empty() && text(9) != "utf8mb4" {
@@ -155,13 +164,16 @@ async fn server(session: &mut Session, found: &mut Vec<Finding>) -> Result<()> {
         ));
     }
     if text(10).is_empty() {
-        found.push(
-            problem("database", "target.url names no database").fix("mysql://user:password@host:3306/database"),
-        );
+        found.push(problem("database", "target.url names no database").fix("mysql://user:password@host:3306/database"));
     }
     let zone = if text(12) == "SYSTEM" { text(13) } else { text(12) };
     if !matches!(zone, "UTC" | "+00:00" | "GMT" | "Etc/UTC") {
-        found.push(remark("time_zone", format!("the target's time zone is {zone}; instants of the source are kept in UTC (datetime), whatever it is")));
+        found.push(remark(
+            "time_zone",
+            format!(
+                "the target's time zone is {zone}; instants of the source are kept in UTC (datetime), whatever it is"
+            ),
+        ));
     }
     let used = session
         .one("counting connections on the target", "SELECT COUNT(*) FROM information_schema.processlist")
@@ -171,8 +183,11 @@ async fn server(session: &mut Session, found: &mut Vec<Finding>) -> Result<()> {
     let free = text(11).parse::<i64>().unwrap_or(i64::MAX).saturating_sub(used);
     if free < SESSIONS {
         found.push(
-            problem("max_connections", format!("only {free} connections are free on the target; at least {SESSIONS} are needed"))
-                .fix("SET GLOBAL max_connections = … higher, or close sessions there"),
+            problem(
+                "max_connections",
+                format!("only {free} connections are free on the target; at least {SESSIONS} are needed"),
+            )
+            .fix("SET GLOBAL max_connections = … higher, or close sessions there"),
         );
     }
     Ok(())
@@ -191,8 +206,11 @@ async fn same_database(session: &mut Session, source: &SourceFacts, found: &mut 
     let database = session.one(doing, "SELECT DATABASE()").await?.unwrap_or_default();
     if database == theirs.database {
         found.push(
-            problem("same_database", format!("source and target are the same database ({database} of the same server)"))
-                .fix("use another database in target.url"),
+            problem(
+                "same_database",
+                format!("source and target are the same database ({database} of the same server)"),
+            )
+            .fix("use another database in target.url"),
         );
     } else {
         found.push(remark("same_server", "source and target are databases of the same server, or of copies of it"));
@@ -234,8 +252,11 @@ async fn table(
     let t = &have.table.name;
     if !have.engine.eq_ignore_ascii_case("innodb") {
         found.push(
-            problem("engine", format!("table {t} on the target is of the engine {}, which has no transactions", have.engine))
-                .fix(format!("ALTER TABLE {} ENGINE=InnoDB;", qualified(t))),
+            problem(
+                "engine",
+                format!("table {t} on the target is of the engine {}, which has no transactions", have.engine),
+            )
+            .fix(format!("ALTER TABLE {} ENGINE=InnoDB;", qualified(t))),
         );
     }
     if fresh {
@@ -255,19 +276,34 @@ async fn table(
         let there = have.table.columns.iter().find(|h| h.name == c.name);
         match there {
             _ if generated => found.push(
-                problem("generated_column", format!("column {} of {t} is generated on the target but not on the source", c.name))
-                    .fix(format!("ALTER TABLE {} MODIFY {} {};", qualified(t), quoted(&c.name), c.type_name)),
+                problem(
+                    "generated_column",
+                    format!("column {} of {t} is generated on the target but not on the source", c.name),
+                )
+                .fix(format!(
+                    "ALTER TABLE {} MODIFY {} {};",
+                    qualified(t),
+                    quoted(&c.name),
+                    c.type_name
+                )),
             ),
             None => found.push(
-                problem("missing_column", format!("column {} of {t} is not on the target", c.name))
-                    .fix(format!("ALTER TABLE {} ADD COLUMN {} {};", qualified(t), quoted(&c.name), c.type_name)),
+                problem("missing_column", format!("column {} of {t} is not on the target", c.name)).fix(format!(
+                    "ALTER TABLE {} ADD COLUMN {} {};",
+                    qualified(t),
+                    quoted(&c.name),
+                    c.type_name
+                )),
             ),
             Some(h) => {
                 if let Some(why) = narrow(&form(&c.type_name), &form(&h.type_name)) {
                     let f = format!("column {} of {t} is {} on the target, {why}", c.name, h.type_name);
-                    found.push(
-                        warning("type", f).fix(format!("ALTER TABLE {} MODIFY {} {};", qualified(t), quoted(&c.name), c.type_name)),
-                    );
+                    found.push(warning("type", f).fix(format!(
+                        "ALTER TABLE {} MODIFY {} {};",
+                        qualified(t),
+                        quoted(&c.name),
+                        c.type_name
+                    )));
                 }
             }
         }
@@ -276,8 +312,16 @@ async fn table(
         let known = want.columns.iter().chain(&want.generated).any(|w| w.name == c.name);
         if !known && !c.nullable && c.default.is_none() && c.identity.is_none() {
             found.push(
-                problem("extra_column", format!("column {} of {t} exists only on the target, is NOT NULL and has no default", c.name))
-                    .fix(format!("ALTER TABLE {} MODIFY {} {} NULL; or give it a default", qualified(t), quoted(&c.name), c.type_name)),
+                problem(
+                    "extra_column",
+                    format!("column {} of {t} exists only on the target, is NOT NULL and has no default", c.name),
+                )
+                .fix(format!(
+                    "ALTER TABLE {} MODIFY {} {} NULL; or give it a default",
+                    qualified(t),
+                    quoted(&c.name),
+                    c.type_name
+                )),
             );
         }
     }
@@ -313,7 +357,9 @@ fn narrow(want: &Form, have: &Form) -> Option<&'static str> {
         (Form::Varchar(a) | Form::Char(a), Form::Text(b)) if u64::from(*a) * 4 <= *b => None,
         (Form::Text(a), Form::Text(b)) if a <= b => None,
         (Form::Int { bits: a, unsigned: false }, Form::Int { bits: b, unsigned: false }) if a <= b => None,
-        (Form::Int { bits: a, unsigned: true }, Form::Int { bits: b, unsigned }) if a < b || (a == b && *unsigned) => None,
+        (Form::Int { bits: a, unsigned: true }, Form::Int { bits: b, unsigned }) if a < b || (a == b && *unsigned) => {
+            None
+        }
         (Form::Datetime(a) | Form::Timestamp(a), Form::Datetime(b) | Form::Timestamp(b)) if a <= b => None,
         (Form::Time(a), Form::Time(b)) if a <= b => None,
         (Form::Blob(a), Form::Blob(b)) if a <= b => None,

@@ -33,7 +33,12 @@ pub async fn create(
             "FK CONSTRAINT" => foreign_key(session, o).await?,
             _ => {
                 if !o.schema.is_empty() && o.kind != "TABLE" {
-                    session.run("choosing a database on the target", format!("USE {}", crate::mywire::quote::quoted(&o.schema))).await?;
+                    session
+                        .run(
+                            "choosing a database on the target",
+                            format!("USE {}", crate::mywire::quote::quoted(&o.schema)),
+                        )
+                        .await?;
                 }
                 session.run(format!("making {} {} on the target", o.kind.to_lowercase(), o.name), &o.sql).await?;
             }
@@ -52,16 +57,14 @@ async fn indexes(session: &mut Session, head: &str, objects: &[&SchemaObject]) -
     let Some(first) = objects.first() else { return Ok(()) };
     // The statement has the table's name here, the object the source's.
     let asked = format!("SHOW INDEX FROM {}", head.trim_start_matches("ALTER TABLE "));
-    let doing = format!("making the indexes of {}.{} on the target", first.schema, head.trim_start_matches("ALTER TABLE "));
+    let doing =
+        format!("making the indexes of {}.{} on the target", first.schema, head.trim_start_matches("ALTER TABLE "));
     let there = session.rows(&doing, asked).await?;
     let has = |name: &str| {
         there.iter().any(|r| r.get(2).and_then(Option::as_ref).is_some_and(|n| n.to_lowercase() == name.to_lowercase()))
     };
-    let add: Vec<&str> = objects
-        .iter()
-        .filter(|o| !has(&o.name))
-        .map(|o| o.sql.get(head.len() + 1..).unwrap_or(""))
-        .collect();
+    let add: Vec<&str> =
+        objects.iter().filter(|o| !has(&o.name)).map(|o| o.sql.get(head.len() + 1..).unwrap_or("")).collect();
     if add.is_empty() {
         return Ok(());
     }

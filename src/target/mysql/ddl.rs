@@ -65,7 +65,8 @@ async fn commit_before(a: &mut MyApplier, end: &BatchEnd) -> Result<()> {
     let asked = format!("SELECT consistent_at FROM switchyard.checkpoint WHERE name = {name}");
     let stored = a.session.one(doing, asked).await?.and_then(|at| at.parse::<Position>().ok());
     // It may lie further ahead already.
-    let at = if stored.is_some_and(|at| at.reached(&end.position)) { "consistent_at".into() } else { literal(&position) };
+    let at =
+        if stored.is_some_and(|at| at.reached(&end.position)) { "consistent_at".into() } else { literal(&position) };
     let sql = format!(
         "UPDATE switchyard.checkpoint SET consistent_at = {at}, writes = writes + 1 WHERE name = {name} AND epoch = {}",
         a.epoch
@@ -106,7 +107,8 @@ async fn run(a: &mut MyApplier, ddl: &Ddl, sql: &str) -> Result<()> {
         if e.is_retry() {
             e
         } else {
-            e.with_code("switchyard:ddl").hint(format!("make this possible and run it on the target: {sql}; then start again"))
+            e.with_code("switchyard:ddl")
+                .hint(format!("make this possible and run it on the target: {sql}; then start again"))
         }
     })?;
     crate::faults::point("apply.after_ddl");
@@ -157,7 +159,9 @@ async fn changed(
             return Ok(stop(
                 ddl,
                 why,
-                format!("bring {t} and its rows on the target to what the source has now (or leave it out with tables.exclude)"),
+                format!(
+                    "bring {t} and its rows on the target to what the source has now (or leave it out with tables.exclude)"
+                ),
             ));
         }
     };
@@ -232,8 +236,7 @@ pub fn plan(
     let mut steps = Steps::default();
     let there = |name: &str| have.columns.iter().chain(&have.generated).find(|c| c.name == name);
     let Some(before) = before else {
-        let lacking: Vec<&str> =
-            after.columns.iter().map(|c| c.name.as_str()).filter(|c| there(c).is_none()).collect();
+        let lacking: Vec<&str> = after.columns.iter().map(|c| c.name.as_str()).filter(|c| there(c).is_none()).collect();
         if lacking.is_empty() {
             steps.had.push("the table exists".into());
             return Ok(steps);
@@ -273,7 +276,10 @@ pub fn plan(
                 // The value of that moment for the rows that are there, then the default for those to come.
                 Some((_, text)) => {
                     let Some(first) = literal_default(&n.type_name, text) else {
-                        return Err(format!("the value that rows got in the new column {} does not fit {}", n.name, n.type_name));
+                        return Err(format!(
+                            "the value that rows got in the new column {} does not fit {}",
+                            n.name, n.type_name
+                        ));
                     };
                     let with = Column { default: Some(first.clone()), ..n.clone() };
                     steps.alter.push(format!("ADD COLUMN {}", definition(&with)));
@@ -320,10 +326,7 @@ pub fn plan(
         let renulled = o.nullable != n.nullable && now.nullable != n.nullable;
         if wider || renulled {
             // Of a column whose type stays, the target's own is kept: it may be meant to differ.
-            let kept = Column {
-                type_name: if wider { n.type_name.clone() } else { typed(now) },
-                ..n.clone()
-            };
+            let kept = Column { type_name: if wider { n.type_name.clone() } else { typed(now) }, ..n.clone() };
             steps.alter.push(format!("MODIFY COLUMN {}", definition(&kept)));
         } else if o.default != n.default && n.identity.is_none() {
             match n.default.as_deref().filter(|d| !d.is_empty()) {
@@ -372,14 +375,17 @@ fn narrows(have: &str, want: &str) -> bool {
 pub fn widens(from: &Form, to: &Form) -> bool {
     match (from, to) {
         (a, b) if a == b => true,
-        (Form::Int { bits: a, unsigned: x }, Form::Int { bits: b, unsigned: y }) => (x == y && a <= b) || (*x && !y && a < b),
+        (Form::Int { bits: a, unsigned: x }, Form::Int { bits: b, unsigned: y }) => {
+            (x == y && a <= b) || (*x && !y && a < b)
+        }
         (Form::Varchar(a) | Form::Char(a), Form::Varchar(b)) => a <= b,
         (Form::Char(a), Form::Char(b)) => a <= b,
         (Form::Varchar(a) | Form::Char(a), Form::Text(b)) => u64::from(*a) * 4 <= *b,
         (Form::Text(a), Form::Text(b)) | (Form::Blob(a), Form::Blob(b)) => a <= b,
-        (Form::Decimal { precision: p, scale: s, unsigned: u }, Form::Decimal { precision: q, scale: r, unsigned: v }) => {
-            s <= r && p - s <= q - r && (u == v || !v)
-        }
+        (
+            Form::Decimal { precision: p, scale: s, unsigned: u },
+            Form::Decimal { precision: q, scale: r, unsigned: v },
+        ) => s <= r && p - s <= q - r && (u == v || !v),
         (Form::Float, Form::Double) => true,
         (Form::Datetime(a), Form::Datetime(b)) | (Form::Timestamp(a), Form::Timestamp(b)) => a <= b,
         (Form::Time(a), Form::Time(b)) => a <= b,

@@ -39,7 +39,9 @@ pub fn clause(default: &DefaultValue, data: &DataType, sql: &str, flavour: Flavo
             }
         }
         DefaultValue::Today => matches!(form, Form::Date | Form::Datetime(_)).then(|| " DEFAULT (CURRENT_DATE)".into()),
-        DefaultValue::RandomUuid => matches!(form, Form::Char(36) | Form::Varchar(_)).then(|| " DEFAULT (UUID())".into()),
+        DefaultValue::RandomUuid => {
+            matches!(form, Form::Char(36) | Form::Varchar(_)).then(|| " DEFAULT (UUID())".into())
+        }
         DefaultValue::Expression(_) => None,
     }
 }
@@ -105,11 +107,16 @@ pub fn of_expression(text: &str, type_name: &str) -> Option<DefaultValue> {
         }
         let tail: String = chars.collect();
         let casts_only = tail.is_empty()
-            || tail.strip_prefix("::").is_some_and(|t| t.chars().all(|c| c.is_alphanumeric() || "_ .()[]\",".contains(c)));
+            || tail
+                .strip_prefix("::")
+                .is_some_and(|t| t.chars().all(|c| c.is_alphanumeric() || "_ .()[]\",".contains(c)));
         return casts_only.then_some(DefaultValue::Literal(value));
     }
     let number = text.trim_start_matches('(').split(')').next().unwrap_or("").split("::").next().unwrap_or("");
-    if !number.is_empty() && number.parse::<f64>().is_ok() && number.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) {
+    if !number.is_empty()
+        && number.parse::<f64>().is_ok()
+        && number.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b))
+    {
         return Some(DefaultValue::Literal(number.to_owned()));
     }
     // A MySQL catalog tells texts without quotes.

@@ -49,9 +49,10 @@ fn stands_for(pattern: &str, database: &str) -> bool {
 
 fn lacking(grants: &[Grant], database: &str, wanted: &[&'static str]) -> Vec<&'static str> {
     let has = |privilege: &str| {
-        grants.iter().filter(|g| stands_for(&g.database, database)).any(|g| {
-            g.privileges.iter().any(|p| p == privilege || p == "ALL PRIVILEGES" || p == "ALL")
-        })
+        grants
+            .iter()
+            .filter(|g| stands_for(&g.database, database))
+            .any(|g| g.privileges.iter().any(|p| p == privilege || p == "ALL PRIVILEGES" || p == "ALL"))
     };
     wanted.iter().copied().filter(|p| !has(p)).collect()
 }

@@ -118,7 +118,12 @@ impl MyLoader {
                 let code: u16 = r.get(1)?.as_deref()?.parse().ok()?;
                 let message = r.get(2)?.as_deref()?.to_owned();
                 let e = crate::mywire::packet::ServerError { code, sqlstate: String::new(), message };
-                Some(crate::mywire::errors::from_server("target", &e).message().trim_start_matches("target: ").to_owned())
+                Some(
+                    crate::mywire::errors::from_server("target", &e)
+                        .message()
+                        .trim_start_matches("target: ")
+                        .to_owned(),
+                )
             })
             .collect();
         let duplicate = said.iter().any(|s| s.contains("(error 1062)"));
@@ -193,8 +198,7 @@ impl Loader for MyLoader {
             // interrupted load left is empty already, because it was one transaction.
             self.session.run(&doing, format!("DELETE FROM {}", qualified(&table.name))).await?;
         }
-        self.now =
-            Some(Loading { shape, mode, into, buffer: Vec::new(), sent: 0, taken: 0, started: false, before });
+        self.now = Some(Loading { shape, mode, into, buffer: Vec::new(), sent: 0, taken: 0, started: false, before });
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! of a noted key are left out, too, so that a change of one table's row never reaches another table's. When the source
 //! deletes the row, its note goes with it. Keys are noted as JSON of the target's own values, and found by their hash.
 
-use super::bookkeeping::short;
+use super::names::short;
 use super::statements::Shape;
 use crate::mywire::quote::{list, literal, qualified, quoted};
 use crate::schema::{Table, TableName};
@@ -36,10 +36,7 @@ impl Notes {
 
     /// ` AND …` for a statement over listed rows: no key that was left out.
     pub fn exclusion(&self, shape: &Shape) -> String {
-        format!(
-            " AND NOT EXISTS (SELECT 1 FROM switchyard.skipped AS s WHERE {})",
-            self.matches(&shape.key_text(None))
-        )
+        format!(" AND NOT EXISTS (SELECT 1 FROM switchyard.skipped AS s WHERE {})", self.matches(&shape.key_text(None)))
     }
 
     fn head(&self, key: &str) -> String {
@@ -68,8 +65,7 @@ impl Notes {
 
     /// What stands before and after a listing of keys: forgets the notes of those, because the source deleted the rows.
     pub fn forget(&self, shape: &Shape) -> (String, String) {
-        let after =
-            format!(" STRAIGHT_JOIN switchyard.skipped AS s ON {}", self.matches(&shape.key_text(None)));
+        let after = format!(" STRAIGHT_JOIN switchyard.skipped AS s ON {}", self.matches(&shape.key_text(None)));
         ("DELETE s FROM ".to_owned(), after)
     }
 }
@@ -107,12 +103,8 @@ pub fn make_stage(table: &Table, stage: &str) -> String {
 }
 
 fn same(table: &Table, other: &str) -> String {
-    let terms: Vec<String> = table
-        .key()
-        .iter()
-        .map(|&k| quoted(&table.columns[k].name))
-        .map(|c| format!("t.{c} = {other}.{c}"))
-        .collect();
+    let terms: Vec<String> =
+        table.key().iter().map(|&k| quoted(&table.columns[k].name)).map(|c| format!("t.{c} = {other}.{c}")).collect();
     terms.join(" AND ")
 }
 

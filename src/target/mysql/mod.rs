@@ -12,6 +12,7 @@ pub mod forms;
 mod grants;
 pub mod load;
 pub mod merge;
+pub mod names;
 pub mod quiesce;
 pub mod session;
 pub mod statements;

@@ -103,7 +103,9 @@ impl Shape {
             c.type_name
         ))
         .with_code("switchyard:value")
-        .hint("change the value at the source, or make the target's column of a type that can hold it; then start again")
+        .hint(
+            "change the value at the source, or make the target's column of a type that can hold it; then start again",
+        )
     }
 
     /// A row's key for messages.
@@ -309,11 +311,8 @@ impl Shape {
     pub fn update(&self, sent: &[usize], rows: &[&Row], limits: Limits, extra: &str) -> Result<Vec<Statement>> {
         let key = self.table.key();
         let rest: Vec<usize> = sent.iter().filter(|c| !key.contains(c)).copied().collect();
-        let set: Vec<String> = rest
-            .iter()
-            .enumerate()
-            .map(|(n, &c)| format!("t.{} = v.c{}", self.column(c), key.len() + n))
-            .collect();
+        let set: Vec<String> =
+            rest.iter().enumerate().map(|(n, &c)| format!("t.{} = v.c{}", self.column(c), key.len() + n)).collect();
         // A row whose every column is its key has nothing to set, and still must be there.
         let set = match key.first() {
             Some(&k) if set.is_empty() => format!("t.{0} = t.{0}", self.column(k)),
@@ -326,13 +325,9 @@ impl Shape {
     /// Sets the columns `sent`, the key among them, of one row that is found by its old key.
     pub fn update_key(&self, old: &Row, new: &Row, sent: &[usize]) -> Result<Vec<u8>> {
         let key = self.table.key();
-        let set: Vec<String> = sent
-            .iter()
-            .enumerate()
-            .map(|(n, &c)| format!("t.{} = v.c{}", self.column(c), key.len() + n))
-            .collect();
-        let after =
-            format!(" STRAIGHT_JOIN {} AS t ON {} SET {}", self.name(), self.same(key), set.join(", "));
+        let set: Vec<String> =
+            sent.iter().enumerate().map(|(n, &c)| format!("t.{} = v.c{}", self.column(c), key.len() + n)).collect();
+        let after = format!(" STRAIGHT_JOIN {} AS t ON {} SET {}", self.name(), self.same(key), set.join(", "));
         one(self.listed(&[(old, new)], (key, sent), UNLIMITED, ("UPDATE ", &after))?)
     }
 
@@ -370,11 +365,9 @@ impl Shape {
                 format!("t.{} = {v}", self.column(k))
             })
             .collect();
-        let not_itself =
-            if columns == key { String::new() } else { format!(" WHERE NOT ({})", others.join(" AND ")) };
+        let not_itself = if columns == key { String::new() } else { format!(" WHERE NOT ({})", others.join(" AND ")) };
         let before = format!("SELECT {} FROM ", [theirs, ours].concat().join(", "));
-        let after =
-            format!(" STRAIGHT_JOIN {} AS t ON {}{not_itself} LIMIT {most}", self.name(), self.same(columns));
+        let after = format!(" STRAIGHT_JOIN {} AS t ON {}{not_itself} LIMIT {most}", self.name(), self.same(columns));
         one(self.listed(&pairs(rows), (columns, key), UNLIMITED, (&before, &after))?)
     }
 
@@ -431,8 +424,7 @@ impl Shape {
             sql.extend_from_slice(format!("{n})").as_bytes());
         }
         let first = self.column(key.first().copied().unwrap_or(0));
-        let after =
-            format!("{close} LEFT JOIN {} AS t ON {} WHERE t.{first} IS NULL", self.name(), self.same(key));
+        let after = format!("{close} LEFT JOIN {} AS t ON {} WHERE t.{first} IS NULL", self.name(), self.same(key));
         sql.extend_from_slice(after.as_bytes());
         Ok(sql)
     }

@@ -64,7 +64,8 @@ pub async fn collision(session: &mut Session, described: &Described, shape: &Sha
     let table = &shape.table.name;
     let Some((_, columns)) = described.uniques.iter().find(|(n, _)| *n == name) else { return e };
     // The catalog numbers columns as the table has them; so does the shape.
-    let names: Vec<&str> = columns.iter().filter_map(|&c| described.table.columns.get(c)).map(|c| c.name.as_str()).collect();
+    let names: Vec<&str> =
+        columns.iter().filter_map(|&c| described.table.columns.get(c)).map(|c| c.name.as_str()).collect();
     let places: Option<Vec<usize>> =
         names.iter().map(|n| shape.table.columns.iter().position(|c| c.name == *n)).collect();
     let Some(places) = places.filter(|p| !p.is_empty()) else { return e };

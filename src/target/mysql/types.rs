@@ -86,12 +86,12 @@ pub fn choose(data: &DataType, from: &str) -> Chosen {
         DataType::Bytes { length: Some(n), .. } if *n <= 16_384 && *n != 0xff => plain(format!("varbinary({n})")),
         DataType::Bytes { length, .. } => plain(blob(length.unwrap_or(u64::MAX))),
         DataType::Bits { length: Some(n), varying: false } if (1..=64).contains(n) => plain(format!("bit({n})")),
-        DataType::Bits { length: Some(n), .. } => {
-            Chosen { remark: Some("is kept as text of 0 and 1"), ..varchar(*n) }
-        }
+        DataType::Bits { length: Some(n), .. } => Chosen { remark: Some("is kept as text of 0 and 1"), ..varchar(*n) },
         DataType::Bits { length: None, .. } => remarked("longtext", "is kept as text of 0 and 1"),
         DataType::Date => plain("date"),
-        DataType::Time { zone: true, .. } => remarked("varchar(32)", "has an offset, which MySQL's time has not: it is kept as text"),
+        DataType::Time { zone: true, .. } => {
+            remarked("varchar(32)", "has an offset, which MySQL's time has not: it is kept as text")
+        }
         DataType::Time { fraction: n, .. } => plain(fraction("time", *n)),
         DataType::Timestamp { fraction: n } => plain(fraction("datetime", *n)),
         DataType::TimestampTz { fraction: n } if from == "postgres" => remarked(fraction("datetime", *n), ZONES),

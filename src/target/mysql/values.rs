@@ -36,8 +36,7 @@ const FRACTION: Misfit = "holds a time with more digits behind the second than t
 const NO_BYTES: Misfit = "holds a text where the target's column takes bytes";
 const LABEL: Misfit = "holds a label that the target's column does not have";
 const EXACT: Misfit = "holds a number that the target's binary floating point cannot hold exactly";
-const JSON_NUMBER: Misfit =
-    "holds JSON with a number that MySQL would round (a whole number beyond 64 bits, or more digits than a double keeps)";
+const JSON_NUMBER: Misfit = "holds JSON with a number that MySQL would round (a whole number beyond 64 bits, or more digits than a double keeps)";
 
 /// Brings a value into the form's spelling. `room` is used where the text has to be rewritten.
 ///

@@ -30,7 +30,8 @@ impl Mixed {
             Flavour::Mysql => sandbox::find_mysql().unwrap(),
             Flavour::Mariadb => sandbox::find_mariadb().unwrap(),
         };
-        let target = MyServer::builder(&install).setting("innodb_flush_log_at_trx_commit", "0").setting("sync_binlog", "0");
+        let target =
+            MyServer::builder(&install).setting("innodb_flush_log_at_trx_commit", "0").setting("sync_binlog", "0");
         let name = fresh_name("mixed");
         let mixed = Mixed { source: source.start().unwrap(), target: with(target).start().unwrap(), name };
         mixed.source.psql(&format!("create database {}", mixed.name)).unwrap();

@@ -15,7 +15,8 @@ fn merge(m: &Mixed, mode: &str, extra: &str) -> Daemon {
         "[[rule]]\nfrom = \"public.a\"\nto = \"t\"\nset = {{ origin = \"'a'\" }}\n\
          [[rule]]\nfrom = \"public.b\"\nto = \"t\"\nset = {{ origin = \"'b'\" }}\non_existing = \"{mode}\"\n{extra}"
     );
-    let mut daemon = Daemon::spawn(&m.config().schema_exists().extra(&rules.replace("\"t\"", &format!("\"{}.t\"", m.name))));
+    let mut daemon =
+        Daemon::spawn(&m.config().schema_exists().extra(&rules.replace("\"t\"", &format!("\"{}.t\"", m.name))));
     daemon.ready();
     daemon
 }
@@ -25,7 +26,8 @@ fn given_a_merge_that_skips_when_skipped_rows_change_then_the_others_stay_as_the
     for flavour in [Flavour::Mysql, Flavour::Mariadb] {
         let m = Mixed::start(flavour);
         let mut daemon = merge(&m, "skip", "");
-        let first_wins = "select id, v, 'a' from a union all select id, v, 'b' from b where id not in (select id from a) order by 1";
+        let first_wins =
+            "select id, v, 'a' from a union all select id, v, 'b' from b where id not in (select id from a) order by 1";
         let ours = "select id, v, origin from t order by id";
         m.assert_same(first_wins, ours);
         let mut sql = m.on_source();
@@ -59,7 +61,8 @@ fn given_a_merge_that_replaces_when_rows_meet_then_the_later_wins() {
     for flavour in [Flavour::Mysql, Flavour::Mariadb] {
         let m = Mixed::start(flavour);
         let mut daemon = merge(&m, "replace", "");
-        let second_wins = "select id, v, 'b' from b union all select id, v, 'a' from a where id not in (select id from b) order by 1";
+        let second_wins =
+            "select id, v, 'b' from b union all select id, v, 'a' from a where id not in (select id from b) order by 1";
         m.assert_same(second_wins, "select id, v, origin from t order by id");
         let mut sql = m.on_source();
         sql.run("insert into b values (2, 'wins'), (21, 'own'); update b set v = 'wins again' where id = 7");
@@ -75,11 +78,17 @@ fn given_an_account_without_privileges_when_checked_then_the_grants_are_named() 
     for flavour in [Flavour::Mysql, Flavour::Mariadb] {
         let m = Mixed::start(flavour);
         m.on_source().run("create table t (id int primary key); insert into t values (1)");
-        m.on_target(&format!("create user 'small'@'%' identified by 'secret'; grant select on {}.* to 'small'@'%'", m.name));
+        m.on_target(&format!(
+            "create user 'small'@'%' identified by 'secret'; grant select on {}.* to 'small'@'%'",
+            m.name
+        ));
         let config = m.config().target(&m.target.url_as("small", "secret", &m.name));
         let said = Daemon::command(&config, &["check"]);
         let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
-        assert!(!said.status.success() && text.contains("GRANT SELECT, INSERT, UPDATE, DELETE, DROP, CREATE"), "{text}");
+        assert!(
+            !said.status.success() && text.contains("GRANT SELECT, INSERT, UPDATE, DELETE, DROP, CREATE"),
+            "{text}"
+        );
         let grants: Vec<&str> = text.split("GRANT ").skip(1).filter_map(|g| g.split(';').next()).collect();
         for g in &grants {
             m.on_target(&format!("GRANT {g}"));

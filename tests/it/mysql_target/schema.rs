@@ -40,7 +40,9 @@ insert into feedbacks (operator_id, comment, rating, meta) select 1 + i % 3000, 
 fn compare_rails(m: &Mixed) {
     let us = "'YYYY-MM-DD HH24:MI:SS.US'";
     m.assert_same(
-        &format!("select id, line_group_id, name, enabled::int, to_char(created_at, {us}) from line_groups order by id"),
+        &format!(
+            "select id, line_group_id, name, enabled::int, to_char(created_at, {us}) from line_groups order by id"
+        ),
         "select id, line_group_id, name, enabled, created_at from line_groups order by id",
     );
     m.assert_same(
@@ -70,13 +72,21 @@ fn rails(flavour: Flavour) {
     daemon.ready();
     compare_rails(&m);
     let keys = m.on_target("select concat(table_name, '.', index_name) from information_schema.statistics where table_schema = database() and seq_in_index = 1 order by 1");
-    for key in ["line_groups.index_line_groups_on_line_group_id", "operators.index_operators_on_email", "operators.index_operators_on_name", "alarm_contents.index_alarm_contents"] {
+    for key in [
+        "line_groups.index_line_groups_on_line_group_id",
+        "operators.index_operators_on_email",
+        "operators.index_operators_on_name",
+        "alarm_contents.index_alarm_contents",
+    ] {
         assert!(keys.lines().any(|l| l == key), "{key} is missing: {keys}");
     }
     let foreign = m.on_target("select concat(table_name, ' ', referenced_table_name, ' ', delete_rule) from information_schema.referential_constraints where constraint_schema = database() order by 1");
     // MariaDB has one word for both.
     let foreign = foreign.replace("RESTRICT", "NO ACTION");
-    assert_eq!(foreign, "alarm_contents contents CASCADE\nfeedbacks operators NO ACTION\noperators line_groups SET NULL");
+    assert_eq!(
+        foreign,
+        "alarm_contents contents CASCADE\nfeedbacks operators NO ACTION\noperators line_groups SET NULL"
+    );
     sql.run("update operators set name = 'later ' || id, settings = settings || '{\"x\": 1}' where id % 2 = 0; delete from feedbacks where rating = 3; delete from contents where id % 10 = 0;");
     sql.run("update operators set email = 'moved' || id || '@example.com' where id < 50; update alarm_contents set level = 4 - level where level <> 2;");
     sql.run("begin; update operators set email = 'tmp' where id = 1; update operators set email = 'moved1@example.com' where id = 2; update operators set email = 'moved2@example.com' where id = 1; commit");
@@ -85,7 +95,10 @@ fn rails(flavour: Flavour) {
     compare_rails(&m);
     // The application can go on writing here: numbers go on where the rows end.
     m.on_target("insert into contents (title, created_at) values ('by the application', now(6))");
-    assert_eq!(m.on_target("select count(*) from contents where title = 'by the application' and kind = 'text' and id > 6000"), "1");
+    assert_eq!(
+        m.on_target("select count(*) from contents where title = 'by the application' and kind = 'text' and id > 6000"),
+        "1"
+    );
 }
 
 #[test]
@@ -105,7 +118,12 @@ const TYPES: &[(&str, &str, &str, &str)] = &[
     ("integer", "2147483647", "int", "2147483647"),
     ("bigint", "-9223372036854775808", "bigint", "-9223372036854775808"),
     ("numeric(10,2)", "-12345678.90", "decimal(10,2)", "-12345678.90"),
-    ("numeric(65,30)", "12345678901234567890123456789012345.123456789012345678901234567890", "decimal(65,30)", "12345678901234567890123456789012345.123456789012345678901234567890"),
+    (
+        "numeric(65,30)",
+        "12345678901234567890123456789012345.123456789012345678901234567890",
+        "decimal(65,30)",
+        "12345678901234567890123456789012345.123456789012345678901234567890",
+    ),
     ("numeric", "0.5", "decimal(65,30)", "0.500000000000000000000000000000"),
     ("real", "1.1", "float", "1.1"),
     ("double precision", "1.7976931348623157e308", "double", "1.7976931348623157e308"),
@@ -143,12 +161,19 @@ fn types(flavour: Flavour) {
     let columns: Vec<String> = TYPES.iter().enumerate().map(|(i, t)| format!("c{i} {}", t.0)).collect();
     let values: Vec<String> = TYPES.iter().map(|t| format!("({})::{}", t.1, t.0)).collect();
     let nulls = vec!["null"; TYPES.len()].join(", ");
-    sql.run(&format!("create table t (id int primary key, {}); insert into t values (1, {}), (2, {nulls})", columns.join(", "), values.join(", ")));
+    sql.run(&format!(
+        "create table t (id int primary key, {}); insert into t values (1, {}), (2, {nulls})",
+        columns.join(", "),
+        values.join(", ")
+    ));
     sql.run("create table b (id int primary key, raw bytea, j jsonb, a int[], f float8); insert into b select 1, string_agg(set_byte('\\x00'::bytea, 0, i), '' order by i), '{\"k\": 18446744073709551615}', '{{1,null},{3,4}}', '-0'::float8 from generate_series(0, 255) i");
     let mut daemon = Daemon::spawn(&m.config());
     daemon.ready();
     sql.run(&format!("insert into t values (3, {}), (4, {nulls})", values.join(", ")));
-    sql.run(&format!("insert into t values (5, {nulls}); update t set {} where id = 5", values.iter().enumerate().map(|(i, v)| format!("c{i} = {v}")).collect::<Vec<_>>().join(", ")));
+    sql.run(&format!(
+        "insert into t values (5, {nulls}); update t set {} where id = 5",
+        values.iter().enumerate().map(|(i, v)| format!("c{i} = {v}")).collect::<Vec<_>>().join(", ")
+    ));
     sql.run("insert into b select 2, raw, j, a, f from b where id = 1; insert into b (id) values (3); update b set raw = o.raw, j = o.j, a = o.a, f = o.f from b o where b.id = 3 and o.id = 1");
     daemon.wait_level(&m.source_url());
     let mut wrong = Vec::new();

@@ -32,7 +32,10 @@ fn simple(flavour: Flavour) {
             "select id, name, price, at, active, big, hex(raw) from items order by id",
         );
         m.assert_same("select * from pairs order by a, b", "select * from pairs order by a, b");
-        m.assert_same("select n, t, count(*) from loose group by 1, 2 order by 1, 2", "select n, t, count(*) from loose group by 1, 2 order by 1, 2");
+        m.assert_same(
+            "select n, t, count(*) from loose group by 1, 2 order by 1, 2",
+            "select n, t, count(*) from loose group by 1, 2 order by 1, 2",
+        );
     };
     compare();
     sql.run("update items set price = price + 1, name = 'new ' || id where id % 3 = 0; delete from items where id % 7 = 0; insert into items select i, 'later', 1, now(), true, null, null from generate_series(30001, 31000) i;");
@@ -82,13 +85,21 @@ fn crashes(flavour: Flavour, points: &[&str]) {
         sql.run("create table filled (id int primary key, t text); insert into filled select i, repeat('x', 500) from generate_series(1, 3000) i");
         let ledger = Ledger::start(&m.source_url(), 2, Duration::from_millis(2), seed);
         ledger.wait_for(50);
-        let config = m.config().name(&format!("{}_{seed}", m.name)).env("SWITCHYARD_CHUNK_BYTES", 200_000).env("SWITCHYARD_WHOLE_TABLE_BYTES", 100_000);
-        let mut daemon = Daemon::spawn(&config.clone().crash_at(point, 2 - u64::from(point.starts_with("copy") && !point.contains("chunk"))));
+        let config = m
+            .config()
+            .name(&format!("{}_{seed}", m.name))
+            .env("SWITCHYARD_CHUNK_BYTES", 200_000)
+            .env("SWITCHYARD_WHOLE_TABLE_BYTES", 100_000);
+        let mut daemon = Daemon::spawn(
+            &config.clone().crash_at(point, 2 - u64::from(point.starts_with("copy") && !point.contains("chunk"))),
+        );
         if point.contains("ddl") {
             daemon.ready();
             sql.run("alter table ledger add column extra int default 7");
             ledger.wait_for(20);
-            sql.run("alter table ledger add column more varchar(10) default 'x'; update filled set t = 'y' where id = 1; ");
+            sql.run(
+                "alter table ledger add column more varchar(10) default 'x'; update filled set t = 'y' where id = 1; ",
+            );
         }
         daemon.wait_crash();
         ledger.wait_for(50);
@@ -132,13 +143,18 @@ fn given_a_kill_anywhere_in_the_stream_when_started_again_then_mysql_has_every_r
 
 #[test]
 fn given_a_kill_anywhere_when_started_again_then_mariadb_has_every_row_once() {
-    crashes(Flavour::Mariadb, &["copy.planned", "copy.chunk_committed", "copy.loaded", "apply.before_commit", "apply.after_ddl"]);
+    crashes(
+        Flavour::Mariadb,
+        &["copy.planned", "copy.chunk_committed", "copy.loaded", "apply.before_commit", "apply.after_ddl"],
+    );
 }
 
 #[test]
 fn given_a_target_that_is_killed_when_it_is_back_then_nothing_is_lost() {
     for flavour in [Flavour::Mysql, Flavour::Mariadb] {
-        let mut m = Mixed::start_with(flavour, |b| b.setting("innodb_flush_log_at_trx_commit", "1").setting("sync_binlog", "1"));
+        let mut m = Mixed::start_with(flavour, |b| {
+            b.setting("innodb_flush_log_at_trx_commit", "1").setting("sync_binlog", "1")
+        });
         let ledger = Ledger::start(&m.source_url(), 2, Duration::from_millis(1), 7);
         let mut daemon = Daemon::spawn(&m.config());
         daemon.ready();
@@ -189,7 +205,11 @@ fn given_values_that_do_not_fit_when_they_come_then_it_stops_and_names_table_key
         let log = ends_with(&m, "create table t (id int primary key, f float8); insert into t values (42, 'NaN')", "");
         assert!(log.contains("column f of the row id=42") && log.contains("NaN"), "{log}");
         let m = Mixed::start(flavour);
-        let log = ends_with(&m, "create table t (id int primary key, d timestamptz)", "insert into t values (1, now()), (43, 'infinity')");
+        let log = ends_with(
+            &m,
+            "create table t (id int primary key, d timestamptz)",
+            "insert into t values (1, now()), (43, 'infinity')",
+        );
         assert!(log.contains("column d of the row id=43"), "{log}");
     }
 }
@@ -198,14 +218,26 @@ fn given_values_that_do_not_fit_when_they_come_then_it_stops_and_names_table_key
 fn given_rows_that_are_equal_under_the_targets_collation_when_they_meet_then_both_are_named() {
     for flavour in [Flavour::Mysql, Flavour::Mariadb] {
         let m = Mixed::start(flavour);
-        let log = ends_with(&m, "create table t (name varchar(20) primary key, n int)", "insert into t values ('Ada', 1); insert into t values ('x', 1), ('ADA', 2)");
+        let log = ends_with(
+            &m,
+            "create table t (name varchar(20) primary key, n int)",
+            "insert into t values ('Ada', 1); insert into t values ('x', 1), ('ADA', 2)",
+        );
         assert!(log.contains("equal under the target's unique key PRIMARY"), "{log}");
         assert!(log.contains("name=Ada") && log.contains("name=ADA"), "{log}");
         let m = Mixed::start(flavour);
-        let log = ends_with(&m, "create table t (id int primary key, mail varchar(20) unique)", "insert into t values (1, 'ada'); insert into t values (2, 'x'), (3, 'ADA')");
+        let log = ends_with(
+            &m,
+            "create table t (id int primary key, mail varchar(20) unique)",
+            "insert into t values (1, 'ada'); insert into t values (2, 'x'), (3, 'ADA')",
+        );
         assert!(log.contains("id=1") && log.contains("id=3") && log.contains("mail"), "{log}");
         let m = Mixed::start(flavour);
-        let log = ends_with(&m, "create table t (name varchar(20) primary key, n int); insert into t values ('Ada', 1), ('ADA', 2)", "");
+        let log = ends_with(
+            &m,
+            "create table t (name varchar(20) primary key, n int); insert into t values ('Ada', 1), ('ADA', 2)",
+            "",
+        );
         assert!(log.contains("utf8mb4_bin"), "{log}");
     }
 }
@@ -225,7 +257,12 @@ fn given_schema_changes_when_followed_then_the_target_has_them() {
         daemon.wait_level(&m.source_url());
         m.assert_same("select id, a, b from t order by id", "select id, a, b from t order by id");
         m.assert_same("select id, t from made order by id", "select id, t from made order by id");
-        assert_eq!(m.on_target("select count(*) from information_schema.columns where table_schema = database() and table_name = 't'"), "3");
+        assert_eq!(
+            m.on_target(
+                "select count(*) from information_schema.columns where table_schema = database() and table_name = 't'"
+            ),
+            "3"
+        );
     }
 }
 
