@@ -36,7 +36,7 @@ pub const DATABASE: &str = "switchyard";
 const LAYOUTS: [&[&str]; 1] = [&[
     "CREATE TABLE IF NOT EXISTS switchyard.checkpoint (
         name varchar(190) NOT NULL PRIMARY KEY, epoch bigint NOT NULL, stage varchar(20) NOT NULL, log longtext, position longtext,
-        consistent_at longtext, committed_at bigint, writes bigint NOT NULL DEFAULT 0,
+        consistent_at longtext, committed_at bigint, partial_end longtext, partial_ddl int, writes bigint NOT NULL DEFAULT 0,
         created_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, updated_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin COMMENT 'Switchyard: how far each migration into this server got'",
     "CREATE TABLE IF NOT EXISTS switchyard.table_copy (

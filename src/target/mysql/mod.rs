@@ -13,6 +13,7 @@ mod grants;
 pub mod load;
 pub mod merge;
 pub mod names;
+mod pipe;
 pub mod quiesce;
 pub mod session;
 pub mod statements;
