@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use switchyard::change::{Change, Op};
 use switchyard::pipeline::batch::{Batch, Step};
 use switchyard::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
+use switchyard::source::mysql::binlog::{Body, Decoder, Flavour, OldRows, RowsEvent, TableLayout};
 use switchyard::source::postgres::{copytext, pgoutput};
 use switchyard::target::postgres::statements;
 use switchyard::transform::Compiled;
@@ -165,10 +166,10 @@ fn escaped(i: usize) -> Row {
     b.finish()
 }
 
-fn encode(rows: &[Row]) -> Vec<u8> {
+fn encode(rows: &[Row], table: &Table) -> Vec<u8> {
     let mut out = Vec::with_capacity(rows.len() * 128);
     for row in rows {
-        statements::copy_text(&mut out, row, 4);
+        statements::copy_text(&mut out, row, table).expect("the rows above are text");
     }
     out
 }
@@ -220,10 +221,75 @@ fn apply(row: &Row, exprs: &[Expr], scratch: &mut Scratch) -> usize {
     bytes
 }
 
+/// A table of six narrow columns and its rows, in events of about 8 KB, as a server's log has them.
+fn binlog_rows(update: bool) -> (TableLayout, Vec<RowsEvent>) {
+    let framed = |kind: u8, body: &[u8]| {
+        let mut out = vec![0, 0, 0, 0, kind, 1, 0, 0, 0];
+        out.extend_from_slice(&(body.len() as u32 + 19).to_le_bytes());
+        out.extend_from_slice(&[0; 6]);
+        out.extend_from_slice(body);
+        Bytes::from(out)
+    };
+    let mut format = vec![4, 0];
+    format.resize(56, 0);
+    format.push(19);
+    let mut lengths = [0; 42];
+    (lengths[18], lengths[29], lengths[30]) = (8, 10, 10);
+    format.extend_from_slice(&lengths);
+    format.extend_from_slice(&[0; 5]);
+    let mut decoder = Decoder::new(Flavour::MySql).without_checksums();
+    decoder.event(&framed(15, &format)).expect("a format description");
+    // bigint, int, int, varchar(20) utf8mb4, decimal(10,2), datetime(6).
+    let mut map = b"\x01\0\0\0\0\0\0\0\x01s\0\x01t\0\x06\x08\x03\x03\x0f\xf6\x12\x05\x50\0\x0a\x02\x06\x3e".to_vec();
+    map.extend_from_slice(b"\x01\x01\x00\x02\x01\x2d\x04\x0c\x01a\x01b\x01c\x01d\x01e\x01f");
+    let Body::TableMap(map) = decoder.event(&framed(19, &map)).expect("a table map").body else { unreachable!() };
+    let layout = TableLayout::new(&map.parse().expect("a table"), None).expect("a layout");
+    let row = |out: &mut Vec<u8>, i: usize, change: u8| {
+        out.push(0);
+        out.extend_from_slice(&(i as u64).to_le_bytes());
+        out.extend_from_slice(&(i as u32 * 7).to_le_bytes());
+        out.extend_from_slice(&(-4711_i32).to_le_bytes());
+        out.extend_from_slice(b"\x0atwenty six");
+        out.extend_from_slice(&[0x80, 0, 0x12, change, 42]);
+        out.extend_from_slice(&[0x99, 0xb2, 0xbf, 0x45, 0x67, 1, 2, 3]);
+    };
+    let mut events = Vec::new();
+    let mut i = 0;
+    while i < ITEMS {
+        let mut body = if update {
+            b"\x01\0\0\0\0\0\x01\0\x02\0\x06\x3f\x3f".to_vec()
+        } else {
+            b"\x01\0\0\0\0\0\x01\0\x02\0\x06\x3f".to_vec()
+        };
+        while body.len() < 8000 && i < ITEMS {
+            row(&mut body, i, 1);
+            if update {
+                row(&mut body, i, 2);
+            }
+            i += 1;
+        }
+        let Body::Rows(rows) = decoder.event(&framed(if update { 31 } else { 30 }, &body)).expect("rows").body else {
+            unreachable!()
+        };
+        events.push(rows);
+    }
+    (layout, events)
+}
+
 fn main() {
     println!("| step | median | slowest–fastest | |\n|---|---|---|---|");
     measure("decode: account update, 4 columns", "messages", ITEMS, || frames(account_update), decode_all);
     measure("decode: wide insert, 30 columns", "messages", ITEMS, || frames(wide_insert), decode_all);
+
+    for (name, update, old) in [
+        ("binary log: inserts, 6 columns", false, OldRows::Whole),
+        ("binary log: updates, 6 columns, whole old rows", true, OldRows::Whole),
+        ("binary log: updates, 6 columns, key if changed", true, OldRows::KeyIfChanged(&[0])),
+    ] {
+        let (layout, events) = binlog_rows(update);
+        let decode = |e: &RowsEvent| e.decode(&layout, old).expect("rows fit their table");
+        measure(name, "rows", ITEMS, || (), |()| events.iter().map(decode).collect::<Vec<_>>());
+    }
 
     let table = accounts();
     let compiled = Compiled::new(&table, &table).expect("a table fits itself");
@@ -252,9 +318,9 @@ fn main() {
 
     let plain: Vec<Row> = (0..ITEMS).map(account).collect();
     let special: Vec<Row> = (0..ITEMS).map(escaped).collect();
-    measure("COPY text: encode", "rows", ITEMS, || (), |()| encode(&plain));
-    measure("COPY text: encode, with escapes", "rows", ITEMS, || (), |()| encode(&special));
-    let (plain, special) = (Bytes::from(encode(&plain)), Bytes::from(encode(&special)));
+    measure("COPY text: encode", "rows", ITEMS, || (), |()| encode(&plain, &table));
+    measure("COPY text: encode, with escapes", "rows", ITEMS, || (), |()| encode(&special, &table));
+    let (plain, special) = (Bytes::from(encode(&plain, &table)), Bytes::from(encode(&special, &table)));
     let read = |b: Bytes| copytext::rows(b, 4).expect("what was encoded can be read");
     measure("COPY text: decode", "rows", ITEMS, || plain.clone(), read);
     measure("COPY text: decode, with escapes", "rows", ITEMS, || special.clone(), read);

@@ -96,3 +96,14 @@ pub struct SourceFacts {
     /// Extensions whose types or functions the selected tables use.
     pub extensions: Vec<String>,
 }
+
+/// What becomes of dates that are none: `0000-00-00`, and those with a month or day of zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroDates {
+    /// They are sent as they are: a target without such dates stops and names the row.
+    #[default]
+    Keep,
+    /// NULL is sent in their place.
+    Null,
+}

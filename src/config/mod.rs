@@ -454,7 +454,13 @@ impl Config {
     /// # Errors
     /// None for a validated configuration.
     pub fn selection(&self) -> Result<Selection> {
-        Selection::new(&self.tables.include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
+        // A URL that names one of a server's databases means that one.
+        let homes = self.homes();
+        let scheme = self.source.url.expose_secret().split(':').next().unwrap_or("").to_owned();
+        let one = matches!(scheme.as_str(), "mysql" | "mariadb") && self.tables.include.is_empty();
+        let home = [format!("\"{}\".*", homes.source.replace('"', "\"\""))];
+        let include: &[String] = if one { &home } else { &self.tables.include };
+        Selection::new(include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
     }
 
     /// Which schema of the target stands for which of the source.

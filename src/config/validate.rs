@@ -121,15 +121,21 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
                 return Err(places.error("target.collation", "write a collation of utf8mb4, such as utf8mb4_bin"));
             }
         }
-        if key == "target.url" && mysql {
-            // What lies in the source's usual schema comes into this database.
-            if config.homes().target.is_empty() {
+        if matches!(scheme.as_str(), "mysql" | "mariadb") {
+            // What lies in the other side's usual schema belongs to this database.
+            let homes = config.homes();
+            let named = if key == "target.url" { !homes.target.is_empty() } else { !homes.source.is_empty() };
+            if !named {
                 return Err(places.error(key, "names no database; write mysql://user:password@host:3306/database"));
             }
             continue;
         }
         if !is_postgres(&scheme) {
-            return no(key, &format!("engine {scheme:?}"), "use postgres://user:password@host:5432/database");
+            return no(
+                key,
+                &format!("engine {scheme:?}"),
+                "use postgres://user:password@host:5432/database or mysql://user:password@host:3306/database",
+            );
         }
     }
     if is_postgres(&scheme(&config.source.url))

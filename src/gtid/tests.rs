@@ -34,7 +34,7 @@ fn given_what_is_no_set_when_parsed_then_it_is_refused() {
     for bad in [
         "x",
         "x:1",
-        &format!("{A}"),
+        A,
         &format!("{A}:0"),
         &format!("{A}:5-3"),
         &format!("{A}:1:"),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 use super::conninfo::WORDS;
 use super::errors;
@@ -298,28 +298,22 @@ impl MyConn {
         if rest.is_empty() {
             return Ok(());
         }
-        let written = async {
-            self.stream.write_all(&self.out).await?;
-            self.stream.write_all(rest).await
-        };
-        let written = written.await;
-        self.out.clear();
-        match written {
-            Ok(()) => Ok(()),
-            Err(e) => Err(self.last_word(e).await),
-        }
+        self.flush().await?;
+        let written = self.stream.write_unless_heard(&mut self.buf, rest).await;
+        self.written(written).await
     }
 
     /// Writes everything that waits to be written.
     pub(super) async fn flush(&mut self) -> Result<()> {
-        let done = async {
-            self.stream.write_all(&self.out).await?;
-            self.stream.flush().await
-        };
-        let done = done.await;
+        let written = self.stream.write_unless_heard(&mut self.buf, &self.out).await;
         self.out.clear();
-        match done {
-            Ok(()) => Ok(()),
+        self.written(written).await
+    }
+
+    async fn written(&mut self, written: std::io::Result<bool>) -> Result<()> {
+        match written {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(self.last_word(std::io::ErrorKind::ConnectionAborted.into()).await),
             Err(e) => Err(self.last_word(e).await),
         }
     }

@@ -17,7 +17,7 @@ use crate::position::Position;
 use crate::schema::{RowIdentity, Table, TableId, TableName};
 use crate::transform::Compiled;
 use crate::transform::expr::Scratch;
-use crate::transform::output::{Output, Produced};
+use crate::transform::output::{Output, ParentKey, Produced};
 use crate::transform::rules::OnExisting;
 use crate::value::{Datum, Row};
 
@@ -32,6 +32,8 @@ pub struct Batch {
     pub counts: Counts,
     /// Changes that rules could not carry.
     pub set_aside: Vec<DeadLetter>,
+    /// Whether what the target refuses is set aside instead of failing the batch. Then each step keeps its changes.
+    pub apart: bool,
 }
 
 /// Where a batch ends.
@@ -84,6 +86,19 @@ pub enum Step {
 pub struct Sets {
     /// In order of first appearance.
     pub tables: Vec<TableSet>,
+    /// Every change as the source made it, in its order; only in a batch that is [`Batch::apart`].
+    pub singles: Vec<Single>,
+}
+
+/// A change of the source, kept for a target that takes others of its set and not this one.
+#[derive(Clone, Debug)]
+pub struct Single {
+    /// What becomes of it.
+    pub compiled: Arc<Compiled>,
+    /// The change.
+    pub change: Change,
+    /// Where its transaction's commit record starts.
+    pub at: Arc<Position>,
 }
 
 /// Compacted changes of one table.
@@ -99,6 +114,8 @@ pub struct TableSet {
     pub shared: bool,
     /// Whether a key stands for any number of rows that come and go together.
     pub items: bool,
+    /// Of items whose parents may be left out: what tells which parent a row belongs to.
+    pub parent: Option<Arc<ParentKey>>,
     id: TableId,
     /// Which of the source table's outputs.
     output: usize,
@@ -163,6 +180,7 @@ impl TableSet {
             on_existing: output.on_existing,
             shared: !output.alone,
             items: output.is_items(),
+            parent: output.parent.clone(),
             id: source.id,
             output: number,
             index: HashTable::new(),
@@ -265,8 +283,18 @@ impl TableSet {
     }
 
     /// The rows of `owner` go, and these come.
-    fn replace(&mut self, owner: &Row, rows: Vec<Row>) {
+    fn replace(&mut self, owner: &Row, rows: Vec<Row>, was_there: bool) {
         let i = self.slot(owner);
+        if self.parent.is_some() {
+            // Rows that are there under the key of a parent that is new, in this batch or in this change, are another's.
+            // An empty list stands for such a parent as well.
+            let op = &mut self.ops[i];
+            if was_there && op.delete == Remove::No && !matches!(op.put, Put::Rows(_)) {
+                op.delete = Remove::Loose;
+            }
+            op.put = Put::Rows(rows);
+            return;
+        }
         self.ops[i].delete = Remove::Loose;
         self.ops[i].put = if rows.is_empty() { Put::Nothing } else { Put::Rows(rows) };
     }
@@ -320,9 +348,9 @@ impl Batch {
                         self.count(&output.target.name, change.op);
                         self.set(compiled, output, n).add(change)?;
                     }
-                    Produced::Replace { owner, rows } => {
+                    Produced::Replace { owner, rows, was_there } => {
                         self.count(&output.target.name, Op::Update);
-                        self.set(compiled, output, n).replace(&owner, rows);
+                        self.set(compiled, output, n).replace(&owner, rows, was_there);
                     }
                 }
             }
@@ -358,6 +386,15 @@ impl Batch {
                 n[op as usize] += 1;
                 self.counts.by_table.push((table.clone(), n));
             }
+        }
+    }
+
+    /// Keeps a change that was just added, for the case that the target refuses it.
+    pub fn keep(&mut self, single: Single) {
+        self.apart = true;
+        // What a rule's filter left out may have made no set.
+        if let Some(Step::Sets(sets)) = self.steps.last_mut() {
+            sets.singles.push(single);
         }
     }
 

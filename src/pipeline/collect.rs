@@ -4,10 +4,11 @@
 //! handed over at any moment and always ends at a commit. A transaction that outgrows [`Limits::piece`] is handed over
 //! in pieces without an end, which the applier keeps in one open target transaction.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::batch::{Batch, BatchEnd, Sets, Step};
+use super::batch::{Batch, BatchEnd, Sets, Single, Step};
+use super::dead::{Dead, FOLLOWS};
 use crate::change::{Begin, Change, Ddl, DdlEffect, DeadLetter, Event};
 use crate::error::{Error, Result};
 use crate::position::Position;
@@ -45,7 +46,7 @@ pub struct Job {
 
 #[derive(Debug)]
 struct Route {
-    compiled: Compiled,
+    compiled: Arc<Compiled>,
     /// Transactions whose commit starts before this place are in the table's copy already.
     skip_before: Option<Position>,
 }
@@ -66,9 +67,9 @@ pub struct Knowledge {
     pub skip_before: HashMap<TableName, Position>,
     /// Tables of the migration.
     pub selection: Selection,
-    /// Where rows that a rule cannot carry are set aside instead of stopping the stream: those that were, by source
-    /// table and [`DeadLetter::key`].
-    pub dead: Option<HashSet<(TableName, String)>>,
+    /// Where rows that a rule cannot carry, or that the target refuses, are set aside instead of stopping the stream: those
+    /// that were.
+    pub dead: Option<Dead>,
     /// How the target has a table of the source; `None` if as the source has it.
     pub adopt: Option<Adopt>,
     /// Whether the target is of another engine, which understands no statement of the source's.
@@ -230,6 +231,13 @@ impl Collector {
         self.building.batch.convergent = true;
     }
 
+    /// The target refused changes of these rows: what follows is set aside, too.
+    pub fn follow(&mut self, refused: Dead) {
+        if let Some(dead) = &mut self.knowledge.dead {
+            dead.merge(refused);
+        }
+    }
+
     /// From here on apply is strict.
     pub fn consistent_at(&self) -> &Position {
         &self.consistent_at
@@ -256,14 +264,15 @@ impl Collector {
         self.building.batch.counts.bytes += self.current_bytes;
         self.current_bytes = 0;
         let mut events = std::mem::take(&mut self.current);
+        let at = Arc::new(begun.commit_start.clone());
         for event in events.drain(..) {
-            self.join(event, &begun)?;
+            self.join(event, &begun, &at)?;
         }
         self.current = events;
         Ok(())
     }
 
-    fn join(&mut self, event: Event, begun: &Begin) -> Result<()> {
+    fn join(&mut self, event: Event, begun: &Begin, at: &Arc<Position>) -> Result<()> {
         let in_copy = |r: &Route| r.skip_before.as_ref().is_some_and(|at| begun.is_in(at));
         match event {
             Event::Change(change) => {
@@ -288,10 +297,8 @@ impl Collector {
                 }
                 let batch = &mut self.building.batch;
                 match &mut self.knowledge.dead {
-                    Some(dead) if route.compiled.same().is_none() => {
-                        carry_or_set_aside(batch, &route.compiled, change, &mut self.scratch, dead, begun)
-                    }
-                    _ => batch.change(&route.compiled, change, &mut self.scratch),
+                    Some(dead) => carry_or_set_aside(batch, &route.compiled, change, &mut self.scratch, dead, at),
+                    None => batch.change(&route.compiled, change, &mut self.scratch),
                 }
             }
             Event::Schema(table) => self.schema(table),
@@ -379,7 +386,8 @@ impl Collector {
             }
         }
         let Some(target) = self.knowledge.targets.get(&home) else { return Ok(()) };
-        let compiled = Compiled::new(&table, target)?;
+        let known = &self.knowledge;
+        let compiled = Compiled::new(&table, target)?.beside(&known.rules, &home, &known.sources);
         self.route(table, compiled);
         Ok(())
     }
@@ -397,7 +405,7 @@ impl Collector {
         // Rows of the old shape and rows of the new shape must not share a set.
         self.building.batch.barrier(Step::Sets(Sets::default()));
         let skip_before = self.knowledge.skip_before.get(&table.name).cloned();
-        self.routes.insert(table.id, Route { compiled, skip_before });
+        self.routes.insert(table.id, Route { compiled: Arc::new(compiled), skip_before });
         self.altered.remove(&table.name);
         self.sources.insert(table.name.clone(), table);
     }
@@ -517,28 +525,27 @@ fn adopted(
 /// as the source has it.
 fn carry_or_set_aside(
     batch: &mut Batch,
-    compiled: &Compiled,
+    compiled: &Arc<Compiled>,
     change: Change,
     scratch: &mut Scratch,
-    dead: &mut HashSet<(TableName, String)>,
-    begun: &Begin,
+    dead: &mut Dead,
+    at: &Arc<Position>,
 ) -> Result<()> {
     let source = &compiled.source;
-    let mut keys: Vec<(TableName, String)> = [&change.old, &change.new]
-        .into_iter()
-        .flatten()
-        .filter_map(|row| Some((source.name.clone(), DeadLetter::key_of(source, row)?)))
-        .collect();
-    let message = if keys.iter().any(|k| dead.contains(k)) {
-        "an earlier change of this row was set aside".to_owned()
+    let message = if dead.holds(source, &change) {
+        FOLLOWS.to_owned()
     } else {
         match batch.change(compiled, change.clone(), scratch) {
+            Ok(()) => {
+                batch.keep(Single { compiled: compiled.clone(), change, at: at.clone() });
+                return Ok(());
+            }
             Err(e) if e.code() == Some("switchyard:rule") => e.message().to_owned(),
-            done => return done,
+            Err(e) => return Err(e),
         }
     };
-    dead.extend(keys.drain(..));
-    batch.set_aside.push(DeadLetter::new(source, &change, begun.commit_start.to_string(), message));
+    dead.add(source, &change);
+    batch.set_aside.push(DeadLetter::new(source, &change, at.to_string(), message));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The copy: schema, chunks in parallel, keys and indexes. Resumable between any two commits.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,10 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         }
         faults::point("copy.schema_made");
         target.quiesce(&p.target_names(tables.iter().map(|t| &t.name))).await?;
+        // Where rules let rows be there: whether all that is in a table later came from here is known only now.
+        target
+            .note_empty(checkpoint.epoch, &p.target_names(tables.iter().map(|t| &t.name).filter(|t| merges(p, t))))
+            .await?;
         for t in &tables {
             let copy = fresh(p, session.as_ref(), t).await?;
             target.plan_copy(checkpoint.epoch, &copy).await?;
@@ -92,6 +96,7 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         target.save(checkpoint).await?;
         faults::point("copy.planned");
     }
+    super::changed::one_moment(p, checkpoint, session.at()).await?;
     let copies = plan_rest(p, checkpoint, session.as_ref(), &tables, &script).await?;
     let consistent_at = copies
         .iter()
@@ -174,6 +179,7 @@ async fn plan_rest(
 ) -> Result<Vec<TableCopy>> {
     let mut copies = p.target.copies().await?;
     copies.retain(|c| tables.iter().any(|t| t.name == c.table));
+    let untouched = super::changed::untouched(p, &copies)?;
     for copy in &mut copies {
         let Some(table) = tables.iter().find(|t| t.name == copy.table) else { continue };
         let complete = copy.done.len() == copy.plan.chunks.len();
@@ -183,14 +189,19 @@ async fn plan_rest(
         if !complete && (!same_snapshot || other_rules) {
             let now = session.plan(table, chunk_bytes()).await?;
             let keyed = matches!(table.identity, RowIdentity::Key(_));
-            let keep = !copy.done.is_empty() && now.storage == copy.plan.storage && keyed;
             let ruled = p.rules.concern(&copy.table);
-            if skips(p, &copy.table) {
-                // It is loaded in one transaction, so nothing of it is there. What the log says of the time before this
+            let keep = !copy.done.is_empty()
+                && now.storage == copy.plan.storage
+                && keyed
+                && (ruled || two_moments_can_meet(p, table).await?);
+            let apart = can_be_emptied(p, tables, &copy.table);
+            if skips(p, &copy.table) || (!apart && untouched.contains(&copy.table)) {
+                // Nothing of it is there, nor of those that it lies among, or of one that skips, which is loaded in one
+                // transaction. What the log says of the time before this
                 // snapshot must not come again: rows of its own would be taken for another's.
                 *copy = fresh(p, session, table).await?;
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
-            } else if ruled && !can_be_emptied(p, tables, &copy.table) {
+            } else if !apart {
                 // The rows lie among others. What is there stays, what is left is loaded over it, and the log from the
                 // first snapshot on tells what went away meanwhile.
                 if !keep {
@@ -203,7 +214,8 @@ async fn plan_rest(
             } else if keep {
                 // Rows may have moved between pages since the first snapshot: what is left is loaded over what is there.
                 copy.resumed_at = Some(session.at().clone());
-                if !ruled {
+                // Without the schema's own key, what is there finds the rows: the key that the target's table came with.
+                if !ruled && p.create_schema {
                     p.target.create_key(script, &copy.table).await?;
                 }
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
@@ -228,6 +240,17 @@ async fn plan_rest(
         );
     }
     Ok(copies)
+}
+
+/// Whether rows of a table as they were at two moments can lie in its target table together: by its key they find each
+/// other, and no other constraint that is there already could refuse a row because of one that is gone at the source.
+async fn two_moments_can_meet(p: &Pipeline, table: &Table) -> Result<bool> {
+    let found = p.target.tables(&[p.rules.homes().table(&table.name)]).await?;
+    let Some(there) = found.into_iter().next().flatten() else { return Ok(true) };
+    let names = |t: &Table| t.key().iter().map(|&k| t.columns[k].name.clone()).collect::<BTreeSet<_>>();
+    // A schema that is made gets the key before anything is loaded over rows that are there.
+    let keyed = p.create_schema || names(&there) == names(table);
+    Ok(keyed && !there.has_secondary_unique)
 }
 
 /// A piece of work for one worker.
@@ -258,6 +281,11 @@ struct Shared {
 /// Whether any of the table's rows are left out where others are already.
 fn skips(p: &Pipeline, source: &TableName) -> bool {
     p.rules.of(source).any(|r| r.rule.on_existing == OnExisting::Skip)
+}
+
+/// Whether the table's rows may meet rows that are there already.
+fn merges(p: &Pipeline, source: &TableName) -> bool {
+    p.rules.of(source).any(|r| r.rule.on_existing != OnExisting::Error)
 }
 
 /// Whether all that is in the target's tables came from this source table.
@@ -303,7 +331,7 @@ async fn copy_tables(
             continue;
         }
         let untouched = copy.done.is_empty();
-        let apart = !p.rules.concern(&copy.table) || can_be_emptied(p, tables, &copy.table);
+        let apart = can_be_emptied(p, tables, &copy.table);
         let mode = match (&copy.resumed_at, untouched) {
             _ if skips(p, &copy.table) => LoadMode::Skip,
             (None, _) if !apart => LoadMode::Append,
@@ -472,7 +500,10 @@ impl Worker {
                 CopyFormat::Rows
             };
             let mode = output_mode(output, work.mode);
-            loader.begin(source, &output.target, format, mode).await?;
+            match &output.parent {
+                Some(parent) => loader.begin_items(source, &output.target, parent).await?,
+                None => loader.begin(source, &output.target, format, mode).await?,
+            }
             // The snapshot stands still: every output reads the chunks anew, and nothing has to be kept for it.
             for chunk in &work.chunks {
                 let mut since = Instant::now();

@@ -1,8 +1,10 @@
 //! Copy, then tail: carries a migration from whatever its checkpoint says to a target that is kept level.
 
 pub mod batch;
+mod changed;
 pub mod collect;
 pub mod copy;
+pub mod dead;
 pub mod ruled;
 pub mod stream;
 
@@ -91,7 +93,7 @@ impl Pipeline {
         };
         let (lock, mut checkpoint, _counted) = prepared;
         let work = async {
-            ruled::notice_changes(self, &mut checkpoint).await?;
+            changed::notice(self, &mut checkpoint).await?;
             let mut script = None;
             if checkpoint.stage < CopyStage::Streaming {
                 self.status.set_phase(Phase::Copying);

@@ -4,13 +4,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Pipeline;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::finding::{Finding, Severity};
 use crate::schema::{Table, TableName};
-use crate::target::{Checkpoint, CopyStage, TableCopy, Target};
+use crate::target::Target;
 use crate::transform::Compiled;
-use crate::transform::rules::{OnExisting, Rule, RuleSet};
+use crate::transform::rules::{OnExisting, RuleSet};
 
 /// What a look at the rules found.
 pub struct Looked {
@@ -91,66 +90,4 @@ pub async fn look(rules: &RuleSet, engine: &str, tables: &[Arc<Table>], target: 
         }
     }
     Ok(out)
-}
-
-/// Tables whose rules are not those that they were copied by are copied again; every other table goes on from where it is.
-///
-/// # Errors
-/// `Fatal` where a table's rows cannot be told from another's on the target.
-pub(super) async fn notice_changes(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<()> {
-    if checkpoint.stage < CopyStage::Copying {
-        return Ok(());
-    }
-    let copies = p.target.copies().await?;
-    let changed: Vec<&TableCopy> = copies.iter().filter(|c| c.rules != p.rules.text_of(&c.table)).collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let all: Vec<TableName> = copies.iter().map(|c| c.table.clone()).collect();
-    let mut stale: Vec<(TableName, Vec<TableName>)> = Vec::new();
-    for copy in &changed {
-        let before: Vec<Rule> = serde_json::from_str(&copy.rules).unwrap_or_default();
-        let before = RuleSet::new(&before, p.rules.homes().clone()).unwrap_or_default();
-        let mut targets = before.targets_of(&copy.table);
-        targets.extend(p.rules.targets_of(&copy.table));
-        targets.sort();
-        targets.dedup();
-        let skips = |r: &RuleSet| r.of(&copy.table).any(|r| r.rule.on_existing != OnExisting::Error);
-        let shared = targets.iter().any(|t| {
-            let others = all.iter().filter(|o| **o != copy.table);
-            p.rules.writers_of(t, others).iter().any(|o| !changed.iter().any(|c| c.table == **o))
-        });
-        if shared || skips(&before) || skips(&p.rules) {
-            return Err(Error::fatal(format!(
-                "the rules of {} changed, and its rows on the target lie among those of other tables",
-                copy.table
-            ))
-            .with_code("switchyard:rules")
-            .hint(
-                "put the rules back as they were, or begin anew: `switchyard finish`, empty the target's tables, run",
-            ));
-        }
-        stale.push((copy.table.clone(), targets));
-    }
-    let there: HashMap<TableName, bool> = {
-        let names: Vec<TableName> = stale.iter().flat_map(|(_, t)| t.clone()).collect();
-        let found = p.target.tables(&names).await?;
-        names.into_iter().zip(found.into_iter().map(|t| t.is_some())).collect()
-    };
-    for copy in changed {
-        p.warn(format!("the rules of {} changed: the table is copied again", copy.table));
-        // Without chunks it counts as not copied; the new plan comes with the new snapshot.
-        let forgotten = TableCopy { done: Vec::new(), rows: 0, indexed: false, ..copy.clone() };
-        p.target.plan_copy(checkpoint.epoch, &forgotten).await?;
-    }
-    checkpoint.stage = CopyStage::Copying;
-    p.target.save(checkpoint).await?;
-    for (_, targets) in stale {
-        // A table that only the new rules name was not made ready yet.
-        p.target.quiesce(&targets).await?;
-        for t in targets.iter().filter(|t| there.get(*t) == Some(&true)) {
-            p.target.empty(t).await?;
-        }
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Pipeline;
 use super::batch::{Batch, Step};
 use super::collect::{self, Collector, Job, Knowledge, Limits};
+use super::dead::Dead;
 use crate::change::{Change, DeadLetter, Event, Op};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
@@ -50,6 +51,8 @@ struct Done {
     transactions: u64,
     by_table: Vec<(TableName, [u64; 3])>,
     set_aside: Vec<DeadLetter>,
+    /// Rows whose changes the target refused.
+    dead: Dead,
     ddl: Vec<DdlOutcome>,
 }
 
@@ -164,7 +167,9 @@ async fn knowledge(p: &Pipeline, tables: &[Arc<Table>]) -> Result<Knowledge> {
         true => {
             let dead = p.target.dead_letters().await?;
             p.status.set_dead_letters(dead.len() as u64);
-            Some(dead.into_iter().filter_map(|(table, key)| Some((table, key?))).collect())
+            let mut known = Dead::default();
+            dead.into_iter().for_each(|(table, keys)| keys.into_iter().for_each(|k| known.insert(table.clone(), k)));
+            Some(known)
         }
         false => None,
     };
@@ -296,6 +301,7 @@ impl Flow<'_> {
             }
         }
         self.p.set_aside(&done.set_aside);
+        self.collector.follow(done.dead);
         self.p.status.add_applied(done.transactions, done.rows);
         if done.end.is_some() || done.rows > 0 {
             self.p.metrics.batch_applied(done.transactions, done.rows);
@@ -374,15 +380,18 @@ async fn apply_jobs(mut t: ApplyTask) -> Result<()> {
                     return t.confirm().await;
                 };
                 faults::point("stream.before_apply");
-                let (end, ddl) = t.apply(&job).await?;
+                let (end, applied) = t.apply(&job).await?;
                 faults::point("stream.applied");
+                let mut set_aside = job.batch.set_aside;
+                set_aside.extend(applied.refused);
                 let done = Done {
                     end,
                     rows: job.batch.counts.rows,
                     transactions: job.batch.counts.transactions,
                     by_table: job.batch.counts.by_table,
-                    set_aside: job.batch.set_aside,
-                    ddl,
+                    set_aside,
+                    dead: applied.dead,
+                    ddl: applied.ddl,
                 };
                 if t.done.send(done).await.is_err() {
                     return Ok(());
@@ -407,7 +416,7 @@ impl ApplyTask {
         Ok(())
     }
 
-    async fn apply(&mut self, job: &Job) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
+    async fn apply(&mut self, job: &Job) -> Result<(Option<BatchEnd>, Applied)> {
         let mut tries = 0;
         loop {
             match self.once(job).await {
@@ -426,7 +435,7 @@ impl ApplyTask {
         }
     }
 
-    async fn once(&mut self, job: &Job) -> Result<(Option<BatchEnd>, Vec<DdlOutcome>)> {
+    async fn once(&mut self, job: &Job) -> Result<(Option<BatchEnd>, Applied)> {
         let mut end = job.end.clone();
         if let Some(end) = &mut end {
             end.consistent_at = self.reread_at.take();
@@ -435,7 +444,7 @@ impl ApplyTask {
         let applied = self.applier.apply(&job.batch, end.as_ref()).await?;
         drop(asked);
         if applied.missing.is_empty() {
-            return Ok((end, applied.ddl));
+            return Ok((end, applied));
         }
         let (found, at) = self.reread(&applied).await?;
         match &mut end {
@@ -443,7 +452,7 @@ impl ApplyTask {
             None => self.reread_at = at,
         }
         self.applier.apply(&found, end.as_ref()).await?;
-        Ok((end, applied.ddl))
+        Ok((end, applied))
     }
 
     /// How rows of the target's `table` are read at the source, and what becomes of them on the way.

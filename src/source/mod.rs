@@ -5,7 +5,9 @@ pub mod mysql;
 pub mod postgres;
 pub mod queue;
 
-pub use crate::exchange::{Chunk, CopyBlock, CopyFormat, DatabaseIdentity, LogIdentity, SourceFacts, TablePlan};
+pub use crate::exchange::{
+    Chunk, CopyBlock, CopyFormat, DatabaseIdentity, LogIdentity, SourceFacts, TablePlan, ZeroDates,
+};
 
 use std::sync::Arc;
 
@@ -35,17 +37,6 @@ pub struct SourceOptions {
     pub whole_rows: Vec<TableName>,
     /// What becomes of dates that are none.
     pub zero_dates: ZeroDates,
-}
-
-/// What becomes of MySQL's dates that are none: `0000-00-00`, and those with a month or day of zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ZeroDates {
-    /// They are sent as they are: a target without such dates stops and names the row.
-    #[default]
-    Keep,
-    /// NULL is sent in their place.
-    Null,
 }
 
 /// Opens the source that the URL's scheme names. Connects to nothing yet.

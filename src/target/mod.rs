@@ -15,8 +15,10 @@ use crate::finding::Finding;
 pub use crate::pipeline::batch::BatchEnd;
 
 use crate::pipeline::batch::Batch;
+use crate::pipeline::dead::Dead;
 use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::transform::output::ParentKey;
 use crate::transform::rules::Homes;
 use crate::value::Row;
 
@@ -172,8 +174,16 @@ pub trait Target: Send + Sync {
     async fn empty(&self, table: &TableName) -> Result<()>;
     /// How far every table's copy got.
     async fn copies(&self) -> Result<Vec<TableCopy>>;
-    /// The rows that were set aside, by source table and [`DeadLetter::key`].
-    async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>>;
+    /// The changes that were set aside: the source table, and the row's keys before and after it, as [`DeadLetter::key`]
+    /// has them; none of rows without a key.
+    async fn dead_letters(&self) -> Result<Vec<(TableName, Vec<String>)>>;
+    /// Forgets which rows of these source tables a merge left out: they are copied again.
+    async fn forget_skipped(&self, epoch: i64, sources: &[TableName]) -> Result<()>;
+    /// Notes durably which of these tables hold no row, before anything is written there: what is in them later came
+    /// from the migration, and may be removed for a new copy. A missing table is passed over; an older note of a table that holds rows goes.
+    async fn note_empty(&self, epoch: i64, tables: &[TableName]) -> Result<()>;
+    /// The tables that [`Target::note_empty`] noted.
+    async fn noted_empty(&self) -> Result<Vec<TableName>>;
     /// Notes that a table's keys and indexes are made.
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()>;
     /// A session that loads chunks.
@@ -227,6 +237,9 @@ pub trait Loader: Send {
     fn formats(&self, table: &Table) -> Vec<CopyFormat>;
     /// Begins to load, or goes on with another table in the same transaction. `table` is the target's table; rows have its columns.
     async fn begin(&mut self, source: &TableName, table: &Table, format: CopyFormat, mode: LoadMode) -> Result<()>;
+    /// The same for rows of a child table whose parents, loaded before in this transaction, may have been left out: those
+    /// of such parents are left out, too. Nothing of the table is there yet.
+    async fn begin_items(&mut self, source: &TableName, table: &Table, parent: &ParentKey) -> Result<()>;
     /// Writes a block.
     async fn write(&mut self, block: CopyBlock) -> Result<()>;
     /// Notes rows that a rule could not carry, in the transaction of the others.
@@ -245,6 +258,10 @@ pub struct Applied {
     pub missing: Vec<(Arc<Table>, Row)>,
     /// What was said about schema changes.
     pub ddl: Vec<DdlOutcome>,
+    /// Changes that were refused, or follow such, and were set aside in the same transaction.
+    pub refused: Vec<DeadLetter>,
+    /// The rows of those.
+    pub dead: Dead,
 }
 
 /// Applies the stream. One target transaction at a time.
@@ -252,6 +269,9 @@ pub struct Applied {
 pub trait Applier: Send {
     /// Applies a batch. With `end`, rows and checkpoint commit together; without, the transaction stays open for the
     /// next piece of a source transaction that is larger than a batch.
+    ///
+    /// A strict batch that is [`Batch::apart`] does not fail for rows that the target refuses (a constraint of its own, a
+    /// value that does not fit): their changes, and later ones of the same rows, are set aside.
     ///
     /// # Errors
     /// Whatever the class, nothing of the open transaction is in the target then, unless the class is `Retry` and the

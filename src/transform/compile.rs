@@ -29,7 +29,7 @@ struct Assigned {
 }
 
 impl Scope<'_> {
-    fn error(&self, by: &str, what: impl std::fmt::Display) -> Error {
+    pub(super) fn error(&self, by: &str, what: impl std::fmt::Display) -> Error {
         Error::fatal(format!("{}: {by}: {what}", self.named.label())).with_code("switchyard:rule")
     }
 
@@ -118,6 +118,7 @@ impl Scope<'_> {
             target: Arc::new(target),
             on_existing: rule.on_existing,
             alone: self.alone,
+            parent: None,
             program: Some(program),
         })
     }
@@ -170,12 +171,19 @@ impl Scope<'_> {
         let label =
             format!("rule {}, explode {} ({} → {})", self.named.number + 1, nth + 1, self.named.from, target.name);
         let program = Program { label, fields, items: Some(items), ..p.clone() };
+        let skips = self.named.rule.on_existing == OnExisting::Skip;
+        let parent = match skips {
+            true => Some(Arc::new(self.parent_key(&by("set"), parent, &columns, &program, &owner)?)),
+            false => None,
+        };
         let identity = RowIdentity::Key(owner);
         let target = Table { columns, identity, full_old_rows: false, ..target.clone() };
         Ok(Output {
             target: Arc::new(target),
-            on_existing: OnExisting::Error,
+            // Items have no key of their own that could be there already; they come and go as their parents do.
+            on_existing: if skips { OnExisting::Skip } else { OnExisting::Error },
             alone: self.alone,
+            parent,
             program: Some(program),
         })
     }
@@ -397,6 +405,33 @@ fn value_map(column: &str, cast: &str, nullable: bool, map: &BTreeMap<String, St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_columns_of_another_engine_when_typed_then_no_value_is_too_large_for_the_expressions_type() {
+        let column = |type_name: &str, kind, data| Column {
+            name: "c".into(),
+            number: 1,
+            type_name: type_name.into(),
+            kind,
+            data,
+            nullable: true,
+            identity: None,
+            default: None,
+            collation: None,
+            portable_binary: false,
+        };
+        let int = |bits, unsigned| DataType::Int { bits, unsigned, truth: false };
+        let json = |verbatim| DataType::Json { verbatim };
+        for (column, name, kind) in [
+            (column("bigint unsigned", Kind::Int8, int(64, true)), "numeric(20,0)", Kind::Numeric),
+            (column("int", Kind::Int4, int(32, false)), "int", Kind::Int4),
+            (column("json", Kind::Json, json(false)), "jsonb", Kind::Jsonb),
+            (column("json", Kind::Json, json(true)), "json", Kind::Json),
+            (column("public.doc", Kind::Jsonb, json(false)), "public.doc", Kind::Jsonb),
+        ] {
+            assert_eq!(typed(&column), (name.to_owned(), kind));
+        }
+    }
 
     #[test]
     fn given_names_when_compared_then_only_near_ones_are_offered() {

@@ -76,7 +76,7 @@ impl Conversion {
             Conversion::ArrayToJson(element) => array_to_json(text, element, out),
             Conversion::JsonToArray(element) => {
                 let text = std::str::from_utf8(text).map_err(|_| "the JSON value is not UTF-8")?;
-                json_to_array(text, element, out)
+                json_to_array(text, element, 1, out)
             }
             Conversion::BytesToUuid => match text.strip_prefix(b"\\x") {
                 Some(hex) if hex.len() == 32 && hex.iter().all(u8::is_ascii_hexdigit) => {
@@ -96,13 +96,17 @@ impl Conversion {
                 if out.len() == 34 { Ok(()) } else { Err("the value is no UUID") }
             }
             Conversion::BoolToNumber => match text {
-                b"t" => Ok(out.push(b'1')),
-                b"f" => Ok(out.push(b'0')),
+                b"t" | b"f" => {
+                    out.push(if text == b"t" { b'1' } else { b'0' });
+                    Ok(())
+                }
                 _ => Err("the value is no truth value"),
             },
             Conversion::NumberToBool => match text {
-                b"1" => Ok(out.push(b't')),
-                b"0" => Ok(out.push(b'f')),
+                b"1" | b"0" => {
+                    out.push(if text == b"1" { b't' } else { b'f' });
+                    Ok(())
+                }
                 _ => Err("a number other than 0 and 1 is no truth value"),
             },
             Conversion::SetToArray => {
@@ -224,9 +228,13 @@ fn put_json(value: &[u8], element: &DataType, out: &mut Vec<u8>) -> Result<(), &
     Ok(())
 }
 
-/// Lists deeper than a server's arrays can be (`MAXDIM`, array.h, is six) are refused there; the parser's own bound of 128
-/// keeps this from going deeper.
-fn json_to_array(text: &str, element: &DataType, out: &mut Vec<u8>) -> Result<(), &'static str> {
+/// Dimensions that an array can have (`MAXDIM`, array.h). It bounds the recursion, too: the parser itself does not.
+const DEEPEST: usize = 6;
+
+fn json_to_array(text: &str, element: &DataType, depth: usize, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    if depth > DEEPEST {
+        return Err("the JSON list is nested deeper than an array can be");
+    }
     let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| "the JSON value is no list")?;
     out.push(b'{');
     for (i, item) in items.into_iter().map(RawValue::get).enumerate() {
@@ -236,7 +244,7 @@ fn json_to_array(text: &str, element: &DataType, out: &mut Vec<u8>) -> Result<()
         match (item.as_bytes().first(), element) {
             _ if item == "null" => out.extend_from_slice(b"NULL"),
             (_, DataType::Json { .. }) => quote_element(item.as_bytes(), out),
-            (Some(b'['), _) => json_to_array(item, element, out)?,
+            (Some(b'['), _) => json_to_array(item, element, depth + 1, out)?,
             (Some(b'"'), _) => {
                 let text: String =
                     serde_json::from_str(item).map_err(|_| "the list holds a text that is no Unicode")?;

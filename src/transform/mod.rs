@@ -5,6 +5,7 @@
 //! | `select.rs` | which tables take part |
 //! | `rules.rs` | the rules as written, and which tables they concern |
 //! | `compile.rs` | a rule, a source table and a target table become a program, or an error that says what to do |
+//! | `parents.rs` | which columns of a list's rows hold the key of the row that the list was in |
 //! | `convert.rs` | what a value becomes where two engines' types differ |
 //! | `output.rs` | what the program makes of rows and changes |
 //! | `inverse.rs` | what a reverse stream could bring back, and what not |
@@ -18,6 +19,7 @@ pub mod expr;
 mod inverse;
 mod items;
 pub mod output;
+mod parents;
 pub mod rules;
 pub mod select;
 pub mod typename;
@@ -81,9 +83,16 @@ impl Compiled {
         Ok(compiled)
     }
 
+    /// The same where rules may bring rows of other tables into `target`, which passing rows then lie among.
+    pub fn beside(mut self, rules: &RuleSet, target: &TableName, sources: &[TableName]) -> Compiled {
+        let alone = rules.is_empty() || rules.writers_of(target, sources.iter()).len() <= 1;
+        self.outputs.iter_mut().for_each(|o| o.alone = alone);
+        self
+    }
+
     /// Rows of `source` go into `target` as they are; both have the same columns.
     pub fn passing(source: Arc<Table>, target: Arc<Table>) -> Compiled {
-        let output = Output { target, on_existing: OnExisting::Error, alone: true, program: None };
+        let output = Output { target, on_existing: OnExisting::Error, alone: true, parent: None, program: None };
         Compiled { source, outputs: vec![output] }
     }
 
@@ -106,7 +115,8 @@ impl Compiled {
             })
         };
         if !rules.concern(&source.name) {
-            return Compiled::new(source, &*find(&rules.homes().table(&source.name))?);
+            let name = rules.homes().table(&source.name);
+            return Ok(Compiled::new(source, &*find(&name)?)?.beside(rules, &name, sources));
         }
         let mut outputs = Vec::new();
         for named in rules.of(&source.name) {

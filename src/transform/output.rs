@@ -20,8 +20,21 @@ pub struct Output {
     pub on_existing: OnExisting,
     /// Whether no other source table's rows go there, so that the table may be emptied with its source.
     pub alone: bool,
+    /// Items of a list whose parents may be left out: what tells which parent a row belongs to. Such rows come and go with
+    /// a parent that was taken over, and those of another's row are let be.
+    pub parent: Option<Arc<ParentKey>>,
     /// `None`: rows pass as they are, field by field.
     pub(super) program: Option<Program>,
+}
+
+/// The key of the target's row that a row of a child table belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentKey {
+    /// The target's table that holds the parents.
+    pub table: TableName,
+    /// For each column of that table's key, in its order: the child table's column that holds the same value, and the
+    /// parent's type.
+    pub columns: Vec<(usize, String)>,
 }
 
 /// A rule, compiled.
@@ -64,6 +77,8 @@ pub enum Produced {
         owner: Row,
         /// What comes instead.
         rows: Vec<Row>,
+        /// Whether the parent was there before the change, under this key.
+        was_there: bool,
     },
 }
 
@@ -177,9 +192,10 @@ impl Output {
         out: &mut Vec<Produced>,
     ) -> Result<()> {
         let Some(items) = &p.items else { return Ok(()) };
+        let gone = |owner| Produced::Replace { owner, rows: Vec::new(), was_there: true };
         let owner_before = before.map(|r| self.old(p, r, scratch)).transpose()?;
         let Some(after) = after else {
-            out.extend(owner_before.map(|owner| Produced::Replace { owner, rows: Vec::new() }));
+            out.extend(owner_before.map(gone));
             return Ok(());
         };
         let owner = self.old(p, after, scratch)?;
@@ -200,10 +216,11 @@ impl Output {
                 return Ok(());
             }
         }
+        let was_there = owner_before.is_some() && !moved;
         if moved {
-            out.extend(owner_before.map(|owner| Produced::Replace { owner, rows: Vec::new() }));
+            out.extend(owner_before.map(gone));
         }
-        out.push(Produced::Replace { owner, rows });
+        out.push(Produced::Replace { owner, rows, was_there });
         Ok(())
     }
 

@@ -176,10 +176,6 @@ impl RuleSet {
             let mut children = Vec::with_capacity(rule.explode.len());
             for (i, e) in rule.explode.iter().enumerate() {
                 let key = |k: &str| format!("explode[{i}].{k}");
-                if rule.on_existing == OnExisting::Skip {
-                    let what = "a rule that skips rows cannot take lists apart: the items of a row that was left out would come; leave one of the two out";
-                    return Err(problem(&key("path"), what.into()));
-                }
                 let child = select::table_name(&e.to, Some(&to.schema)).map_err(|m| problem(&key("to"), m))?;
                 if e.path.is_empty() {
                     return Err(problem(&key("path"), "no column; write the name of the array or JSON column".into()));

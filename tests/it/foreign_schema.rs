@@ -3,7 +3,8 @@
 use switchyard::definition::{
     ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
 };
-use switchyard::schema::{SchemaScript, Stage, TableName};
+use switchyard::finding::Severity;
+use switchyard::schema::{Column, Kind, RowIdentity, SchemaScript, Stage, Table, TableId, TableName};
 use switchyard::source::SourceOptions;
 use switchyard::target::TargetOptions;
 use switchyard::transform::rules::Homes;
@@ -276,4 +277,57 @@ async fn given_a_table_that_exists_otherwise_when_made_then_what_it_lacks_is_nam
     let script = target.adopt(theirs, &homes).await.unwrap();
     let e = target.create(&script, Stage::BeforeCopy, None).await.unwrap_err();
     assert!(e.message().contains("public.users") && e.message().contains("active boolean"), "{e}");
+}
+
+/// The table of rows that belongs to a definition, as a MySQL source gives it.
+fn rows_of(def: &TableDef) -> Table {
+    let column = |(i, c): (usize, &ColumnDef)| Column {
+        name: c.name.clone(),
+        number: i as i32 + 1,
+        type_name: c.type_name.clone(),
+        kind: Kind::Other,
+        data: c.data.clone(),
+        nullable: c.nullable,
+        identity: None,
+        default: None,
+        collation: None,
+        portable_binary: false,
+    };
+    Table {
+        id: TableId(0),
+        name: def.name.clone(),
+        columns: def.columns.iter().enumerate().map(column).collect(),
+        generated: Vec::new(),
+        identity: RowIdentity::Key(vec![0]),
+        full_old_rows: true,
+        has_secondary_unique: false,
+        partitioned: false,
+        estimated_rows: 0,
+        bytes: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_tables_that_exist_for_another_engine_when_checked_then_types_that_cannot_hold_its_rows_are_problems() {
+    let server = start();
+    server
+        .psql(
+            "create table users (id numeric primary key, active int, name varchar(50), bio text, price numeric, state text,
+               tags text[], raw uuid, bits bit(9), time interval, changed timestamptz, made date, year int, doc jsonb, place bytea, f int)",
+        )
+        .unwrap();
+    let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
+    let options = TargetOptions { name: "x".into(), url: server.url("postgres").into(), create_schema: false };
+    let target = switchyard::target::open(options).unwrap();
+    let theirs = rows_of(&shop()[0]);
+    let here = std::sync::Arc::new(target.adopt_table("mysql", &theirs, &homes).unwrap());
+    let found = target.check(&Default::default(), &[here], true).await.unwrap();
+    let types = |severity| {
+        let of = found.iter().filter(|f| f.code == "column_type" && f.severity == severity);
+        of.map(|f| f.message.split('"').nth(1).unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(types(Severity::Problem), ["made", "f"], "{found:?}");
+    assert_eq!(types(Severity::Note), ["name", "tags", "changed"], "{found:?}");
+    let fix = found.iter().find(|f| f.severity == Severity::Problem && f.code == "column_type").unwrap();
+    assert!(fix.fix.as_deref().unwrap().starts_with("ALTER TABLE \"public\".\"users\" ALTER COLUMN \"made\" TYPE"));
 }

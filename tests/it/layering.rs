@@ -53,10 +53,10 @@ fn layer(module: &str) -> Option<Layer> {
         "target/mysql/values",
         "transport/url",
         "pipeline/collect",
+        "pipeline/dead",
         "source/mysql/types",
         "source/mysql/columns",
         "source/mysql/follow",
-        "source/mysql/shapes",
         "source/mysql/bounds",
         "source/mysql/ddl",
         "source/mongo/types",
@@ -65,7 +65,7 @@ fn layer(module: &str) -> Option<Layer> {
         "router/route",
     ];
     // Whole folders of one decoder.
-    let pure_folders = ["source/mysql/binlog", "source/mysql/types"];
+    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types"];
     if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }

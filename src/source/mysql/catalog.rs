@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::mywire::conn::MyConn;
 
 use super::columns;
+use super::ddl::shadow::{belongs, shadow_of};
 use super::place;
 use super::types::ColumnType;
 use crate::definition::{ColumnDef, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef};
@@ -40,6 +41,8 @@ pub struct Described {
 pub struct Catalog {
     /// The tables.
     pub tables: Vec<Described>,
+    /// Copies of tables that tools for schema changes work on (gh-ost's `_t_gho`): no tables of their own.
+    pub shadows: Vec<Described>,
     /// Views, routines, events and triggers in the schemas of the selection: `view shop.totals`.
     pub beside: Vec<String>,
 }
@@ -126,6 +129,12 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
             "VIEW" => catalog.beside.push(format!("view {name}")),
             other => catalog.beside.push(format!("{} {name}", other.to_lowercase())),
         }
+    }
+    let all: Vec<TableName> = catalog.tables.iter().map(|d| d.table.name.clone()).collect();
+    let is_shadow = |t: &TableName| shadow_of(t).is_some_and(|(of, _)| all.iter().any(|a| belongs(&of, a)));
+    (catalog.shadows, catalog.tables) = catalog.tables.into_iter().partition(|d| is_shadow(&d.table.name));
+    for d in &catalog.shadows {
+        catalog.beside.push(format!("{} (taken for the work of a schema change)", d.table.name));
     }
     schemas.dedup();
     let within = |schema: &str| schemas.iter().any(|s| s == schema);

@@ -5,31 +5,43 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::MARKERS;
 use super::binlog::{
     Body, Flavour, KnownColumn, LogEvent, OldRows, Query, QueryKind, RowsEvent, Step, TableLayout, TableMap,
     TableMapEvent, TransactionTracker,
 };
 use super::columns;
-use super::shapes::{self, Outcome, Shapes};
-use super::types::ColumnType;
-use crate::change::{Begin, Change, Commit, Ddl, DdlEffect, Event, Op, Parcel};
+use super::ddl::{self, Consequence, Key, Session, World};
+use super::types::{ColumnType, is_zero_date};
+use crate::change::{Begin, Change, Commit, DdlEffect, Event, Op, Parcel};
 use crate::error::{Error, Result};
+use crate::exchange::ZeroDates;
 use crate::position::{BinlogPosition, Passed, Position, TransactionId};
-use crate::schema::{Column, Kind, RowIdentity, Table, TableName};
-use crate::source::ids::TableIds;
+use crate::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use crate::transform::select::Selection;
-use crate::value::Datum;
+use crate::value::{Datum, Row, RowBuilder};
+
+/// Where markers are written.
+pub const MARKERS: (&str, &str) = ("switchyard", "marker");
+
+/// Numbers of tables within the run.
+pub type Numbers = Arc<dyn Fn(&TableName) -> TableId + Send + Sync>;
+
+/// A table with its keys.
+pub type Keyed = (Arc<Table>, Vec<Key>);
 
 /// What is known besides the log.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Known {
     /// Tables that take part.
     pub selection: Selection,
     /// Their numbers.
-    pub ids: Arc<TableIds>,
+    pub ids: Numbers,
     /// Tables whose old rows are wanted whole.
     pub whole_rows: Arc<[TableName]>,
+    /// What becomes of dates that are none.
+    pub zero_dates: ZeroDates,
+    /// Whether the server stores names of tables in lower case.
+    pub lower_case: bool,
 }
 
 /// The transaction under way.
@@ -52,6 +64,8 @@ enum Mapped {
         table: Arc<Table>,
         /// Which columns of the log's rows are the key; `None` if old rows are wanted whole.
         key: Option<Vec<usize>>,
+        /// Where NULL stands for dates that are none: the columns that may hold such.
+        null_dates: Vec<usize>,
     },
 }
 
@@ -59,10 +73,14 @@ enum Mapped {
 pub struct Follower {
     known: Known,
     /// The selected tables as they are at this place of the log, as far as is known.
-    tables: HashMap<TableName, Arc<Table>>,
+    tables: ddl::Known,
+    /// Their keys as the catalog had them.
+    keys: HashMap<TableName, Vec<Key>>,
+    session: Session,
+    /// What people should hear of.
+    said: Vec<String>,
     /// As they were described to the stream last.
     announced: HashMap<TableName, Arc<Table>>,
-    shapes: Shapes,
     /// By the log's number, with what it said of the table.
     maps: HashMap<u64, (Bytes, Arc<Mapped>)>,
     /// Behind the last transaction.
@@ -76,13 +94,31 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Goes on from `position`. `tables` are the selected tables as the catalog has them now, which may be later.
-    pub fn new(known: Known, flavour: Flavour, position: BinlogPosition, tables: &[Arc<Table>]) -> Follower {
-        let by_name: HashMap<TableName, Arc<Table>> = tables.iter().map(|t| (t.name.clone(), t.clone())).collect();
+    /// Goes on from `position`. `followed` are the selected tables as the catalog has them now, which may be later;
+    /// `shadows` those that a tool for schema changes works on.
+    pub fn new(
+        known: Known,
+        session: Session,
+        position: BinlogPosition,
+        followed: Vec<Keyed>,
+        shadows: Vec<Keyed>,
+    ) -> Follower {
+        let mut tables = ddl::Known::new(known.lower_case);
+        let mut keys = HashMap::new();
+        for (table, of) in followed {
+            tables.add((*table).clone(), &of);
+            keys.insert(table.name.clone(), of);
+        }
+        for (table, of) in shadows {
+            tables.add_shadow((*table).clone(), &of);
+        }
+        let flavour = if session.mariadb { Flavour::MariaDb } else { Flavour::MySql };
         Follower {
             known,
-            shapes: Shapes::new(tables),
-            tables: by_name,
+            tables,
+            keys,
+            session,
+            said: Vec::new(),
             announced: HashMap::new(),
             maps: HashMap::new(),
             position,
@@ -93,6 +129,10 @@ impl Follower {
         }
     }
 
+    /// What people should hear of, once.
+    pub fn said(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.said)
+    }
     /// When the last transaction committed, by the source's clock; microseconds since the Unix epoch.
     pub fn committed_at(&self) -> i64 {
         self.committed_at
@@ -188,7 +228,7 @@ impl Follower {
     /// Rows were changed by a statement that is in the log in their place.
     fn statement(&self, query: &Query) -> Result<()> {
         let text = query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned());
-        match self.tables.keys().find(|t| shapes::mentions(&text, &t.name)) {
+        match self.keys.keys().find(|t| mentions(&text, &t.name)) {
             None => Ok(()),
             Some(table) => Err(Error::fatal(format!(
                 "the source logged a statement instead of the rows that it changed, and it speaks of {table}"
@@ -254,35 +294,49 @@ impl Follower {
         let text = query
             .text()
             .map_err(|e| Error::fatal(format!("a schema change in the source's log cannot be read: {e}")))?;
-        let selection = &self.known.selection;
-        let changes = self
-            .shapes
-            .follow(&text, &query.schema, query.sql_mode, &|t| selection.selects(t), &|t| self.known.ids.id(t));
-        for change in changes {
+        let session = match query.sql_mode {
+            Some(bits) => self.session.clone().with_sql_mode(bits),
+            None => self.session.clone(),
+        };
+        let (selection, ids) = (self.known.selection.clone(), self.known.ids.clone());
+        let world = World { selects: &|t| selection.selects(t), id: &|t| ids(t) };
+        let names = self.keys.keys().chain(self.announced.keys());
+        let before: HashMap<TableName, Arc<Table>> =
+            names.filter_map(|n| Some((n.clone(), self.tables.table(n)?.clone()))).collect();
+        let stated = ddl::read(&text, &query.schema, &session);
+        let consequences = self.tables.carry(&text, &stated, &session, &world);
+        for consequence in consequences {
             self.maps.clear();
-            self.begin(out);
-            match change {
-                Outcome::Emptied(table) => {
+            match consequence {
+                Consequence::Truncate(name) => {
+                    let Some(table) = self.tables.table(&name).cloned() else { continue };
+                    self.begin(out);
                     self.announce(&table, out);
                     out.push(Event::Truncate { tables: vec![table.id], restart_identity: true });
                 }
-                Outcome::Effect { tag, object, effect } => {
-                    match &effect {
-                        DdlEffect::Table { after, .. } => {
-                            self.tables.insert(after.name.clone(), after.clone());
-                            self.announced.insert(after.name.clone(), after.clone());
-                        }
+                Consequence::Shadow { table, of } => self.said.push(format!(
+                    "{table} is taken for the work of a schema change of {of}: its rows are not followed"
+                )),
+                Consequence::Ddl(ddl) => {
+                    self.begin(out);
+                    match &ddl.effect {
                         DdlEffect::Dropped { table } => {
-                            self.tables.remove(table);
                             self.announced.remove(table);
+                        }
+                        // What changes is told from what was: nothing of the table may have been seen yet.
+                        DdlEffect::Table { after, .. } => {
+                            if let Some(was) = before.get(&after.name).filter(|w| !Arc::ptr_eq(w, after)) {
+                                self.announce(was, out);
+                            }
+                            self.announced.insert(after.name.clone(), after.clone());
                         }
                         _ => {}
                     }
-                    let after = match &effect {
+                    let after = match &ddl.effect {
                         DdlEffect::Table { after, .. } => Some(after.clone()),
                         _ => None,
                     };
-                    out.push(Event::Ddl(Box::new(Ddl { tag, statement: text.clone(), object, effect })));
+                    out.push(Event::Ddl(ddl));
                     if let Some(after) = after {
                         out.push(Event::Schema(after));
                     }
@@ -305,7 +359,7 @@ impl Follower {
                 Some(token) => Mapped::Markers(layout, token),
                 None => Mapped::Ignored,
             }
-        } else if !self.known.selection.selects(&name) || self.shapes.is_shadow(&name) {
+        } else if !self.known.selection.selects(&name) || self.tables.is_shadow(&name) {
             Mapped::Ignored
         } else {
             self.followed(&map, name)?
@@ -314,20 +368,22 @@ impl Follower {
         Ok(())
     }
 
-    fn followed(&self, map: &TableMap, name: TableName) -> Result<Mapped> {
-        let base = self.tables.get(&name);
+    fn followed(&mut self, map: &TableMap, name: TableName) -> Result<Mapped> {
+        let base = self.tables.table(&name).cloned();
+        let base = base.as_deref();
         // The log shows some types of one family as plain bytes; then, and only then, the catalog is believed.
         let address = |c: &Column| matches!(c.type_name.as_str(), "uuid" | "inet6" | "inet4");
         let known: Option<Vec<KnownColumn>> = base.filter(|b| b.columns.iter().any(address)).and_then(|b| {
-            let mut all: Vec<&Column> = b.columns.iter().chain(&b.generated).collect();
-            all.sort_by_key(|c| c.number);
+            let all = self.tables.ordered(&b.name)?;
             let known = |c: &&Column| Some(KnownColumn { name: c.name.clone(), ty: parse(c)? });
             all.iter().map(known).collect()
         });
         let mut layout = TableLayout::new(map, known.as_deref())?;
         let computed = |c: &str| base.is_some_and(|b| b.generated.iter().any(|g| g.name == c));
         let mut columns = Vec::with_capacity(layout.columns.len());
-        for (i, c) in layout.columns.iter_mut().enumerate() {
+        let numbers = base.iter().flat_map(|b| b.columns.iter().chain(&b.generated)).map(|c| c.number);
+        let mut next = numbers.max().unwrap_or(0);
+        for c in &mut layout.columns {
             if computed(&c.name) {
                 c.skipped = true;
                 continue;
@@ -335,7 +391,11 @@ impl Follower {
             let said = base.and_then(|b| b.column(&c.name).map(|at| &b.columns[at]));
             columns.push(match said {
                 Some(said) if parse(said).is_some_and(|t| same(&t, &c.ty)) => said.clone(),
-                _ => described(&c.name, &c.ty, c.nullable, said.map_or(i as i32 + 1, |s| s.number)),
+                Some(said) => described(&c.name, &c.ty, c.nullable, said.number),
+                None => {
+                    next += 1;
+                    described(&c.name, &c.ty, c.nullable, next)
+                }
             });
         }
         let place = |n: &str| columns.iter().position(|c| c.name == n);
@@ -359,7 +419,7 @@ impl Follower {
             _ => None,
         };
         let table = Table {
-            id: self.known.ids.id(&name),
+            id: (self.known.ids)(&name),
             generated: base.map(|b| b.generated.clone()).unwrap_or_default(),
             identity,
             full_old_rows: whole,
@@ -370,7 +430,19 @@ impl Follower {
             columns,
             name,
         };
-        Ok(Mapped::Followed { layout, table: Arc::new(table), key })
+        if base.is_none_or(|b| b.columns != table.columns) {
+            // The catalog was read later, or something was not noticed: the log is right about its own place.
+            let there = |k: &&Key| k.columns.iter().all(|(c, _)| table.column(c).is_some());
+            let keys: Vec<Key> =
+                self.keys.get(&table.name).map_or(Vec::new(), |k| k.iter().filter(there).cloned().collect());
+            self.tables.add(table.clone(), &keys);
+        }
+        let dates = layout.columns.iter().filter(|c| !c.skipped).enumerate().filter(|(_, c)| c.ty.is_date());
+        let null_dates = match self.known.zero_dates {
+            ZeroDates::Keep => Vec::new(),
+            ZeroDates::Null => dates.map(|(i, _)| i).collect(),
+        };
+        Ok(Mapped::Followed { layout, table: Arc::new(table), key, null_dates })
     }
 
     fn announce(&mut self, table: &Arc<Table>, out: &mut Parcel) {
@@ -403,23 +475,46 @@ impl Follower {
                 }
                 Ok(())
             }
-            Mapped::Followed { layout, table, key } => {
+            Mapped::Followed { layout, table, key, null_dates } => {
                 self.begin(out);
                 self.announce(table, out);
                 let old = key.as_ref().map_or(OldRows::Whole, |key| OldRows::KeyIfChanged(key));
                 for change in event.decode(layout, old)? {
-                    let unsent = |r: &Option<crate::value::Row>| r.as_ref().is_some_and(crate::value::Row::has_unsent);
+                    let unsent = |r: &Option<Row>| r.as_ref().is_some_and(Row::has_unsent);
                     if unsent(&change.new) || unsent(&change.old) {
                         return Err(Error::fatal(format!("{}: the source logged rows that are not whole", table.name))
                             .with_code("switchyard:row_image")
                             .hint("SET GLOBAL binlog_row_image = 'FULL' (a session may have set it otherwise), then copy anew"));
                     }
-                    out.push(Event::Change(Change { table: table.id, op: event.op, old: change.old, new: change.new }));
+                    out.push(Event::Change(Change {
+                        table: table.id,
+                        op: event.op,
+                        old: change.old.map(|r| without_zero_dates(r, null_dates)),
+                        new: change.new,
+                    }));
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// The row with NULL in place of dates that are none.
+fn without_zero_dates(row: Row, columns: &[usize]) -> Row {
+    let none = |i: usize| matches!(row.get(i), Datum::Text(t) if is_zero_date(t));
+    if !columns.iter().any(|&i| none(i)) {
+        return row;
+    }
+    let mut made = RowBuilder::with_capacity(row.len(), row.bytes());
+    for i in 0..row.len() {
+        made.push(if columns.contains(&i) && none(i) { Datum::Null } else { row.get(i) });
+    }
+    made.finish()
+}
+
+/// Whether the statement holds the word.
+fn mentions(statement: &str, word: &str) -> bool {
+    statement.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.eq_ignore_ascii_case(word))
 }
 
 /// What the catalog's column holds.

@@ -5,10 +5,10 @@ mod bounds;
 pub mod catalog;
 mod check;
 pub mod columns;
+pub mod ddl;
 mod follow;
 mod place;
 mod script;
-mod shapes;
 mod snapshot;
 mod tail;
 pub mod types;
@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::catalog::{Catalog, Described};
+use self::follow::MARKERS;
 use self::snapshot::{MySnapshot, Opening};
 use crate::error::{Error, Result, ResultExt};
 use crate::finding::Finding;
@@ -30,13 +31,10 @@ use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::source::{
-    DatabaseIdentity, LogHealth, LogIdentity, SnapshotSession, Source, SourceFacts, SourceOptions, queue,
+    DatabaseIdentity, LogHealth, LogIdentity, SnapshotSession, Source, SourceFacts, SourceOptions, ZeroDates, queue,
 };
 use crate::transform::select::Selection;
 use crate::value::{Datum, Row, RowBuilder};
-
-/// Where markers are written.
-pub(crate) const MARKERS: (&str, &str) = ("switchyard", "marker");
 
 /// A MySQL or MariaDB server that is copied from and followed.
 pub struct MysqlSource {
@@ -48,6 +46,7 @@ pub struct MysqlSource {
     /// Tables whose old rows rules need whole.
     ids: Arc<TableIds>,
     whole_rows: Arc<[TableName]>,
+    zero_dates: ZeroDates,
     /// One session for questions, made when first needed and again after it was lost.
     control: tokio::sync::Mutex<Option<MyConn>>,
     /// What the snapshot waits for.
@@ -69,6 +68,7 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
         workers: options.workers,
         ids: Arc::new(TableIds::default()),
         whole_rows: options.whole_rows.into(),
+        zero_dates: options.zero_dates,
         control: tokio::sync::Mutex::new(None),
         waiting: Mutex::new(None),
     }))
@@ -112,6 +112,7 @@ impl MysqlSource {
             name: &self.program,
             readers: self.workers,
             tables: described,
+            zero_dates: self.zero_dates,
             start,
             waiting: &self.waiting,
         };
@@ -214,13 +215,25 @@ impl Source for MysqlSource {
         let Position::Binlog(from) = from else {
             return Err(Error::fatal(format!("{from} is no place in a binary log")));
         };
+        let _ = tables;
+        let (described, lower_case) = {
+            let mut conn = self.control().await?;
+            let names =
+                place::one(&mut conn, "asking how the source writes names", "SELECT @@lower_case_table_names").await?;
+            (self.catalog(&mut conn).await?, names != "0")
+        };
         let conn = self.connect().await?;
         let known = follow::Known {
+            lower_case,
             selection: self.selection.clone(),
-            ids: self.ids.clone(),
+            ids: {
+                let ids = self.ids.clone();
+                Arc::new(move |name: &TableName| ids.id(name))
+            },
             whole_rows: self.whole_rows.clone(),
+            zero_dates: self.zero_dates,
         };
-        tail::run(conn, &self.program, from, known, tables, out).await
+        tail::run(conn, &self.program, from, known, &described, out).await
     }
 
     async fn health(&self, _identity: &LogIdentity) -> Result<LogHealth> {

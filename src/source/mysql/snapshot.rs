@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use super::bounds;
 use super::catalog::Described;
 use super::place;
-use super::types::ColumnType;
+use super::types::{ColumnType, is_zero_date};
 use crate::error::{Error, Result, ResultExt};
 use crate::mywire::conn::MyConn;
 use crate::mywire::conninfo::MyConnInfo;
@@ -24,7 +24,7 @@ use crate::mywire::rows::RowBlock;
 use crate::mywire::session::Preset;
 use crate::position::Position;
 use crate::schema::{Kind, RowIdentity, Table, TableName};
-use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan};
+use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan, ZeroDates};
 use crate::value::{Row, RowsBuilder};
 
 /// How long the lock may be waited for: as long, newcomers wait behind us. Then they get a turn.
@@ -50,6 +50,7 @@ pub struct MySnapshot {
     leader: tokio::sync::Mutex<MyConn>,
     idle: Idle,
     tables: HashMap<TableName, Described>,
+    zero_dates: ZeroDates,
 }
 
 /// What is known before the snapshot is opened.
@@ -62,6 +63,8 @@ pub struct Opening<'a> {
     pub readers: usize,
     /// The tables.
     pub tables: Vec<Described>,
+    /// What becomes of dates that are none.
+    pub zero_dates: ZeroDates,
     /// Tail from here; `None` from the snapshot on.
     pub start: Option<LogIdentity>,
     /// What is waited for, for the status.
@@ -110,6 +113,7 @@ impl MySnapshot {
             taken_at,
             leader: tokio::sync::Mutex::new(leader),
             idle: Arc::new(Mutex::new(readers)),
+            zero_dates: o.zero_dates,
             tables: o.tables.into_iter().map(|d| (d.table.name.clone(), d)).collect(),
         })
     }
@@ -254,7 +258,13 @@ impl SnapshotSession for MySnapshot {
     async fn reader(&self) -> Result<Box<dyn ChunkReader>> {
         let conn = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let conn = conn.ok_or_else(|| Error::retry("every session of the source's snapshot was lost or is in use"))?;
-        Ok(Box::new(MyReader { conn: Some(conn), idle: self.idle.clone(), reading: None, tables: self.tables.clone() }))
+        Ok(Box::new(MyReader {
+            conn: Some(conn),
+            idle: self.idle.clone(),
+            reading: None,
+            tables: self.tables.clone(),
+            zero_dates: self.zero_dates,
+        }))
     }
 
     async fn still_held(&self) -> Result<()> {
@@ -270,12 +280,15 @@ struct MyReader {
     idle: Idle,
     reading: Option<Reading>,
     tables: HashMap<TableName, Described>,
+    zero_dates: ZeroDates,
 }
 
 /// What is being read.
 struct Reading {
     name: TableName,
     columns: Vec<(String, ColumnType)>,
+    /// NULL stands for dates that are none.
+    null_dates: bool,
 }
 
 impl Drop for MyReader {
@@ -313,7 +326,8 @@ impl ChunkReader for MyReader {
         let list = if exprs.is_empty() { "1".to_owned() } else { exprs.join(", ") };
         let sql = format!("SELECT {list} FROM {}{filter}", qualified(&table.name));
         let Some(conn) = &mut self.conn else { return Err(Error::retry("the reading session is gone")) };
-        self.reading = Some(Reading { name: table.name.clone(), columns });
+        let null_dates = self.zero_dates == ZeroDates::Null;
+        self.reading = Some(Reading { name: table.name.clone(), columns, null_dates });
         conn.query_start(&sql).await.with_context(doing)?;
         Ok(())
     }
@@ -343,6 +357,10 @@ fn rows(reading: &Reading, block: &RowBlock) -> Result<Vec<Row>> {
             match fields.next() {
                 Some(Ok(Some(place))) => {
                     let text = row.get(place).unwrap_or_default();
+                    if reading.null_dates && kind.is_date() && is_zero_date(text) {
+                        made.null();
+                        continue;
+                    }
                     kind.render_text(text, made.buffer()).map_err(|e| {
                         Error::fatal(format!("{}: a value of column {name} cannot be read: {e}", reading.name))
                             .hint("mend the row at the source, or exclude the table")

@@ -1,17 +1,17 @@
 //! The binary log's stream: reads events as they come, and hands on what they mean.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::binlog::{self, Body, Decoder};
-use super::follow::{Follower, Known};
+use super::catalog::{Catalog, Described};
+use super::ddl::{self, Session};
+use super::follow::{Follower, Keyed, Known};
 use super::place;
 use crate::change::Parcel;
 use crate::error::{Error, Result};
 use crate::mywire::binlog::{BinlogFrom, BinlogOptions, BinlogStream};
 use crate::mywire::conn::{Flavour, MyConn};
 use crate::position::{BinlogPosition, Passed};
-use crate::schema::Table;
 use crate::source::queue::{Closed, EventSender};
 
 /// The server says that it is there when it had nothing to say for so long.
@@ -44,7 +44,7 @@ pub async fn run(
     program: &str,
     from: BinlogPosition,
     known: Known,
-    tables: &[Arc<Table>],
+    catalog: &Catalog,
     out: EventSender,
 ) -> Result<()> {
     // How far the source's clock is ahead of ours.
@@ -52,6 +52,12 @@ pub async fn run(
     let flavour = match conn.flavour() {
         Flavour::Mysql => binlog::Flavour::MySql,
         Flavour::Mariadb => binlog::Flavour::MariaDb,
+    };
+    let (major, minor, patch) = conn.server().number;
+    let session = Session {
+        mariadb: conn.flavour() == Flavour::Mariadb,
+        version: u32::from(major) * 10_000 + u32::from(minor) * 100 + u32::from(patch),
+        ..Session::default()
     };
     let (server_id, uuid) = reader(program);
     let options = BinlogOptions { server_id, uuid: &uuid, heartbeat: HEARTBEAT, silence_limit: SILENCE, wait: true };
@@ -65,11 +71,15 @@ pub async fn run(
     let tail = Tail {
         stream: stream.map_err(place::reading)?,
         decoder: Decoder::new(flavour),
-        follower: Follower::new(known, flavour, from, tables),
+        follower: Follower::new(known, session, from, keyed(&catalog.tables), keyed(&catalog.shadows)),
         parcel: Parcel::default(),
         ahead,
     };
     tail.run(out).await
+}
+
+fn keyed(described: &[Described]) -> Vec<Keyed> {
+    described.iter().map(|d| (d.table.clone(), ddl::keys_of(&d.def))).collect()
 }
 
 struct Tail {
@@ -114,6 +124,9 @@ impl Tail {
                     }
                 }
                 _ => self.follower.event(event, &mut self.parcel)?,
+            }
+            for what in self.follower.said() {
+                tracing::warn!("{what}");
             }
             if idle && let Some(heartbeat) = self.follower.heartbeat(clock() + self.ahead, true) {
                 self.parcel.push(heartbeat);

@@ -191,6 +191,11 @@ impl ColumnType {
         }
     }
 
+    /// Whether it holds days of the calendar.
+    pub fn is_date(&self) -> bool {
+        matches!(self, ColumnType::Date | ColumnType::DateTime(_) | ColumnType::Timestamp(_))
+    }
+
     /// What to select so that the text protocol has the whole value. `quoted` is the column's name in backquotes.
     pub fn select_expr(&self, quoted: &str) -> String {
         match self {
@@ -248,6 +253,11 @@ impl ColumnType {
             | ColumnType::Address(_) => Charset::Utf8.decode(text, out),
         }
     }
+}
+
+/// Whether a date's text names no day: a month or day of zero, or all of it.
+pub fn is_zero_date(text: &[u8]) -> bool {
+    text.get(5..7) == Some(b"00") || text.get(8..10) == Some(b"00")
 }
 
 /// The labels in `enum('a','b''c')`.

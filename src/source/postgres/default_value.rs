@@ -48,7 +48,7 @@ fn constant(text: &str) -> Option<Option<String>> {
     let digits = number.strip_prefix('-').unwrap_or(&number);
     let plain = digits.starts_with(|c: char| c.is_ascii_digit())
         && digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-'));
-    if plain && cast.is_none_or(|c| is_number(c)) {
+    if plain && cast.is_none_or(is_number) {
         return Some(Some(number));
     }
     (cast.is_none() && matches!(inner, "true" | "false")).then(|| Some(inner.to_owned()))

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use super::catalog::{self, Described};
 use super::ddl::Place;
-use super::merge::Notes;
+use super::merge::{self, Notes};
 use super::pipe::{Call, Expect, Pipe, by_sent_columns};
 use super::session::Session;
 use super::statements::{Limits, Shape, sort_by_key};
@@ -238,6 +238,9 @@ impl MyApplier {
         let mut searched: Vec<(Arc<Shape>, Vec<usize>, Vec<&'a Row>, Arc<Table>)> = Vec::new();
         for t in tables {
             let table = &t.table;
+            if t.parent.is_some() {
+                return Err(merge::no_skipped_lists(&table.name));
+            }
             let shape = self.shape(table).await?;
             let notes = (t.on_existing == OnExisting::Skip).then(|| Notes::new(&self.name, &t.source, &table.name));
             let exclusion = notes.as_ref().map_or(String::new(), |n| n.exclusion(&shape));

@@ -6,6 +6,7 @@
 //! | `checkpoint` | a migration: epoch, stage, log, position |
 //! | `table_copy` | a table's copy plan |
 //! | `chunk` | a committed chunk; written by loaders in the transaction of its rows, so no row is hot |
+//! | `was_empty` | a target table of a merge that held no row before the copy |
 //! | `restore` | a statement that puts back what `quiesce` took away |
 //! | `skipped` | a key that a merge left out |
 //! | `dead_letter` | a change that could not be applied |
@@ -17,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::names::lock_name;
+use super::names::{lock_name, short};
 use super::session::{Session, TextRow};
 use crate::change::DeadLetter;
 use crate::error::{Error, Result};
@@ -48,6 +49,10 @@ const LAYOUTS: [&[&str]; 1] = [&[
         name varchar(190) NOT NULL, table_schema varchar(128) NOT NULL, table_name varchar(128) NOT NULL, number int unsigned NOT NULL,
         row_count bigint NOT NULL, PRIMARY KEY (name, table_schema, table_name, number)
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    "CREATE TABLE IF NOT EXISTS switchyard.was_empty (
+        name varchar(190) NOT NULL, table_schema varchar(128) NOT NULL, table_name varchar(128) NOT NULL,
+        PRIMARY KEY (name, table_schema, table_name)
+    ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
     "CREATE TABLE IF NOT EXISTS switchyard.restore (
         name varchar(190) NOT NULL, seq bigint NOT NULL AUTO_INCREMENT UNIQUE, kind varchar(20) NOT NULL,
         table_schema varchar(64) NOT NULL, table_name varchar(64) NOT NULL, object varchar(64) NOT NULL, statement longtext NOT NULL,
@@ -65,7 +70,8 @@ const LAYOUTS: [&[&str]; 1] = [&[
 ]];
 
 /// The tables, in an order in which they can be dropped.
-const TABLES: [&str; 7] = ["skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
+const TABLES: [&str; 8] =
+    ["was_empty", "skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
 
 /// How long a newcomer waits for a predecessor's session that is about to go.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -455,7 +461,7 @@ pub fn set_aside_sql(name: &str, letter: &DeadLetter) -> String {
 }
 
 /// The rows that were set aside, by source table and key.
-pub async fn dead_letters(session: &mut Session, name: &str) -> Result<Vec<(TableName, Option<String>)>> {
+pub async fn dead_letters(session: &mut Session, name: &str) -> Result<Vec<(TableName, Vec<String>)>> {
     let sql =
         format!("SELECT table_schema, table_name, row_key FROM switchyard.dead_letter WHERE name = {}", literal(name));
     let rows = session.rows("reading what was set aside", sql).await?;
@@ -465,9 +471,58 @@ pub async fn dead_letters(session: &mut Session, name: &str) -> Result<Vec<(Tabl
             let mut r = r.into_iter();
             let mut next = || r.next().flatten();
             let table = TableName::new(next().unwrap_or_default(), next().unwrap_or_default());
-            (table, next())
+            (table, next().into_iter().collect())
         })
         .collect())
+}
+
+/// Forgets which rows of these source tables a merge left out.
+pub async fn forget_skipped(session: &mut Session, name: &str, epoch: i64, sources: &[TableName]) -> Result<()> {
+    let doing = "forgetting which rows a merge left out";
+    for source in sources {
+        let sql = format!(
+            "DELETE FROM switchyard.skipped WHERE name = {} AND source = {}",
+            literal(name),
+            literal(&short(&source.to_string()))
+        );
+        fenced_transaction(session, doing, name, epoch, &sql).await?;
+    }
+    Ok(())
+}
+
+/// Notes which of these tables hold no row, and forgets older notes of those that do.
+pub async fn note_empty(session: &mut Session, name: &str, epoch: i64, tables: &[TableName]) -> Result<()> {
+    let found = super::catalog::tables(session, tables).await?;
+    for t in tables.iter().zip(found).filter_map(|(t, found)| found.map(|_| t)) {
+        let doing = format!("looking whether {t} holds rows");
+        let held = session.one(&doing, format!("SELECT EXISTS (SELECT 1 FROM {})", qualified(t))).await?;
+        let sql = if held.as_deref() == Some("1") {
+            format!("DELETE FROM switchyard.was_empty WHERE {}", of_table(name, t))
+        } else {
+            format!(
+                "INSERT IGNORE INTO switchyard.was_empty (name, table_schema, table_name) VALUES ({}, {}, {})",
+                literal(name),
+                literal(&t.schema),
+                literal(&t.name)
+            )
+        };
+        fenced_transaction(session, &doing, name, epoch, &sql).await?;
+    }
+    Ok(())
+}
+
+/// The tables that held no row when they were looked at.
+pub async fn noted_empty(session: &mut Session, name: &str) -> Result<Vec<TableName>> {
+    let sql = format!(
+        "SELECT table_schema, table_name FROM switchyard.was_empty WHERE name = {} ORDER BY 1, 2",
+        literal(name)
+    );
+    let rows = session.rows("reading which tables held no rows before", sql).await?;
+    let named = |r: TextRow| {
+        let mut r = r.into_iter().flatten();
+        Some(TableName::new(r.next()?, r.next()?))
+    };
+    Ok(rows.into_iter().filter_map(named).collect())
 }
 
 /// Notes that a table's keys and indexes are made.

@@ -17,6 +17,7 @@ use crate::exchange::{CopyBlock, CopyFormat};
 use crate::mywire::quote::qualified;
 use crate::schema::{Table, TableName};
 use crate::target::{LoadMode, Loader};
+use crate::transform::output::ParentKey;
 use crate::value::Row;
 
 /// Rows go here first where they have to be brought in among others.
@@ -200,6 +201,10 @@ impl Loader for MyLoader {
         }
         self.now = Some(Loading { shape, mode, into, buffer: Vec::new(), sent: 0, taken: 0, started: false, before });
         Ok(())
+    }
+
+    async fn begin_items(&mut self, _: &TableName, table: &Table, _: &ParentKey) -> Result<()> {
+        Err(merge::no_skipped_lists(&table.name))
     }
 
     async fn write(&mut self, block: CopyBlock) -> Result<()> {

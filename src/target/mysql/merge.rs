@@ -6,6 +6,7 @@
 
 use super::names::short;
 use super::statements::Shape;
+use crate::error::Error;
 use crate::mywire::quote::{list, literal, qualified, quoted};
 use crate::schema::{Table, TableName};
 
@@ -68,6 +69,12 @@ impl Notes {
         let after = format!(" STRAIGHT_JOIN switchyard.skipped AS s ON {}", self.matches(&shape.key_text(None)));
         ("DELETE s FROM ".to_owned(), after)
     }
+}
+
+/// Lists of rows that a merge may leave out.
+pub fn no_skipped_lists(table: &TableName) -> Error {
+    Error::fatal(format!("{table}: a rule that skips rows takes lists apart, which this target cannot carry"))
+        .hint("leave out on_existing = \"skip\" or the rule's explode part")
 }
 
 /// Brings staged rows in whose key is not there.

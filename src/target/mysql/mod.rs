@@ -201,7 +201,16 @@ impl Target for MysqlTarget {
     async fn copies(&self) -> Result<Vec<TableCopy>> {
         bookkeeping::copies(&mut *self.control().await?, &self.name).await
     }
-    async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>> {
+    async fn forget_skipped(&self, epoch: i64, sources: &[TableName]) -> Result<()> {
+        bookkeeping::forget_skipped(&mut *self.control().await?, &self.name, epoch, sources).await
+    }
+    async fn note_empty(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        bookkeeping::note_empty(&mut *self.control().await?, &self.name, epoch, tables).await
+    }
+    async fn noted_empty(&self) -> Result<Vec<TableName>> {
+        bookkeeping::noted_empty(&mut *self.control().await?, &self.name).await
+    }
+    async fn dead_letters(&self) -> Result<Vec<(TableName, Vec<String>)>> {
         bookkeeping::dead_letters(&mut *self.control().await?, &self.name).await
     }
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()> {

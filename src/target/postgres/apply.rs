@@ -15,14 +15,14 @@ use tokio_postgres::{Client, Statement};
 
 use super::merge::Notes;
 use super::statements as st;
-use crate::change::{Change, Op};
 use crate::error::{Error, Result};
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
+use crate::pipeline::dead::Dead;
 use crate::position::{Lsn, Position};
-use crate::schema::{RowIdentity, Table, TableName};
+use crate::schema::{Table, TableName};
 use crate::target::{Applied, Applier, BatchEnd, DdlOutcome};
 use crate::transform::rules::OnExisting;
 use crate::value::{Datum, Row};
@@ -38,7 +38,7 @@ const KEYS_IN_ERROR: usize = 5;
 
 /// The session that applies the stream.
 pub struct PgApplier {
-    client: Client,
+    pub(super) client: Client,
     name: String,
     epoch: i64,
     statements: HashMap<String, Statement>,
@@ -49,6 +49,9 @@ pub struct PgApplier {
     /// Commits whose log may not be flushed yet: the log's insert position after the commit, and what was committed.
     unflushed: VecDeque<(Lsn, Position)>,
     durable: Option<Position>,
+    /// Rows whose changes were refused and set aside, by this session's commits, and in the open transaction.
+    pub(super) dead: Dead,
+    pub(super) dying: Dead,
     /// Where another session can be had, for what must commit before the batch.
     server: Option<ConnInfo>,
 }
@@ -98,6 +101,8 @@ impl PgApplier {
             open: false,
             unflushed: VecDeque::new(),
             durable: None,
+            dead: Dead::default(),
+            dying: Dead::default(),
             server: None,
         })
     }
@@ -108,7 +113,7 @@ impl PgApplier {
         self
     }
 
-    async fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement> {
+    pub(super) async fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement> {
         if let Some(s) = self.statements.get(sql) {
             return Ok(s.clone());
         }
@@ -121,7 +126,7 @@ impl PgApplier {
         Ok(s)
     }
 
-    async fn equality(&mut self, table: &Table) -> Result<Arc<st::KeyEquality>> {
+    pub(super) async fn equality(&mut self, table: &Table) -> Result<Arc<st::KeyEquality>> {
         if let Some(e) = self.equality.get(&table.name) {
             return Ok(e.clone());
         }
@@ -139,13 +144,20 @@ impl PgApplier {
     }
 
     /// Applies one step's sets. Everything is sent before the first answer is awaited.
-    async fn sets(&mut self, sets: &Sets, convergent: bool, missing: &mut Vec<(Arc<Table>, Row)>) -> Result<()> {
+    pub(super) async fn sets(
+        &mut self,
+        sets: &Sets,
+        convergent: bool,
+        missing: &mut Vec<(Arc<Table>, Row)>,
+    ) -> Result<()> {
         if !sets.tables.iter().any(|t| t.table.has_secondary_unique && !t.original.is_empty()) {
-            return self.table_sets(&sets.tables, convergent, missing).await;
+            let all: Vec<&TableSet> = sets.tables.iter().collect();
+            return self.table_sets(&all, convergent, missing).await;
         }
         self.simple("SAVEPOINT sets").await?;
         let missing_before = missing.len();
-        match self.table_sets(&sets.tables, convergent, missing).await {
+        let all: Vec<&TableSet> = sets.tables.iter().collect();
+        match self.table_sets(&all, convergent, missing).await {
             Ok(()) => self.simple("RELEASE SAVEPOINT sets").await,
             Err(e) if matches!(e.code(), Some("23505" | "23P01")) => {
                 // Two keys met in a unique or exclusion constraint in an order that the source never saw.
@@ -158,9 +170,11 @@ impl PgApplier {
                         for change in t.original.iter().chain(&t.ordered) {
                             self.single(&t.table, change, convergent, missing).await?;
                         }
-                    } else {
-                        let alone = std::slice::from_ref(t);
-                        self.table_sets(alone, convergent, missing).await?;
+                    } else if !sets.tables.iter().any(|p| belongs(t, p)) {
+                        // Its items are looked at by the same notes, in the same turn.
+                        let together: Vec<&TableSet> =
+                            std::iter::once(t).chain(sets.tables.iter().filter(|c| belongs(c, t))).collect();
+                        self.table_sets(&together, convergent, missing).await?;
                     }
                 }
                 Ok(())
@@ -171,28 +185,39 @@ impl PgApplier {
 
     async fn table_sets(
         &mut self,
-        tables: &[TableSet],
+        tables: &[&TableSet],
         convergent: bool,
         missing: &mut Vec<(Arc<Table>, Row)>,
     ) -> Result<()> {
+        // Before other deletes, which forget what was left out: an item is left alone by what its parent's key was.
+        let mut items: Vec<Call<'_>> = Vec::new();
         let mut deletes: Vec<Call<'_>> = Vec::new();
         let mut updates: Vec<Call<'_>> = Vec::new();
         let mut inserted: Vec<(OnExisting, Call<'_>)> = Vec::new();
         let mut copies: Vec<(&TableSet, Vec<&Row>)> = Vec::new();
         let mut searched: Vec<Searched<'_>> = Vec::new();
-        for t in tables {
+        for &t in tables {
             let table = &t.table;
             let equality = self.equality(table).await?;
-            let notes = (t.on_existing == OnExisting::Skip).then(|| Notes::new(&self.name, &t.source, &table.name));
-            let exclusion = notes.as_ref().map_or(String::new(), |n| n.exclusion(table));
+            // Rows that belong to others are left out with those: their notes are the parents'.
+            let noted = t.parent.as_ref().map_or(&table.name, |p| &p.table);
+            let notes = (t.on_existing == OnExisting::Skip).then(|| Notes::new(&self.name, &t.source, noted));
+            let exclusion = match (&notes, &t.parent) {
+                (None, _) => String::new(),
+                (Some(n), None) => n.exclusion(table),
+                (Some(n), Some(parent)) => n.exclusion_of_items(parent, table),
+            };
+            if notes.is_some() && !t.ordered.is_empty() {
+                return Err(unsent_key(&t.source, table));
+            }
             // Where tables merge, a row may have become another's, or may not have been taken over.
             let merging = t.shared || t.on_existing != OnExisting::Error;
             let convergent_rows = convergent && notes.is_none() && !t.items;
             let mut strict: Vec<&Row> = Vec::new();
             let mut loose: Vec<&Row> = Vec::new();
             // What came and went within the batch is not there, and the row of that key is another table's.
-            let never_there =
-                notes.is_some() || (t.shared && t.on_existing == OnExisting::Error && !t.items && !convergent);
+            let never_there = (notes.is_some() && !t.items)
+                || (t.shared && t.on_existing == OnExisting::Error && !t.items && !convergent);
             for (key, must) in t.deletes().filter(|(_, must)| *must || !never_there) {
                 if must && !convergent && !merging { strict.push(key) } else { loose.push(key) }
             }
@@ -202,10 +227,12 @@ impl PgApplier {
                     let expect = if must { Expect::EveryRow } else { Expect::Anything };
                     let mut set = st::delete(table, &equality);
                     set.sql.push_str(&exclusion);
-                    for set in std::iter::once(set).chain(notes.iter().map(|n| n.forget(table))) {
+                    let forget = notes.iter().filter(|_| !t.items).map(|n| n.forget(table));
+                    for set in std::iter::once(set).chain(forget) {
                         let statement = self.prepare(&set.sql, &set.types).await?;
                         let rows = rows.to_vec();
-                        deletes.push(Call { statement, set, table, rows, expect, what: "delete" });
+                        let calls = if t.items { &mut items } else { &mut deletes };
+                        calls.push(Call { statement, set, table, rows, expect, what: "delete" });
                     }
                 }
             }
@@ -243,9 +270,10 @@ impl PgApplier {
             }
             st::sort_by_key(table, &mut inserts);
             for rows in inserts.chunks(ROWS_PER_STATEMENT) {
-                let set = match &notes {
-                    Some(notes) => notes.insert(table),
-                    None => st::insert(table, upsert),
+                let set = match (&notes, &t.parent) {
+                    (Some(notes), Some(parent)) => notes.insert_items(parent, table),
+                    (Some(notes), None) => notes.insert(table),
+                    (None, _) => st::insert(table, upsert),
                 };
                 let statement = self.prepare(&set.sql, &set.types).await?;
                 let rows = rows.to_vec();
@@ -256,7 +284,8 @@ impl PgApplier {
         // Tables that merge into one may hand a key over: all deletes come before all inserts. Of those, what must not find
         // a row comes before what looks for one.
         inserted.sort_by_key(|(on_existing, _)| *on_existing);
-        let mut calls = deletes;
+        let mut calls = items;
+        calls.append(&mut deletes);
         calls.append(&mut updates);
         calls.extend(inserted.into_iter().map(|(_, call)| call));
         self.call(calls).await?;
@@ -314,7 +343,14 @@ impl PgApplier {
     }
 
     /// An update or delete that did not find its row: the target is not what the source thinks. Names some keys.
-    async fn diverged(&mut self, table: &Table, what: &str, want: u64, got: u64, params: Vec<st::Param>) -> Error {
+    pub(super) async fn diverged(
+        &mut self,
+        table: &Table,
+        what: &str,
+        want: u64,
+        got: u64,
+        params: Vec<st::Param>,
+    ) -> Error {
         let key = table.key();
         let mut shown = String::new();
         // The key's own comparison, so that it is looked up in the index: the table may be large.
@@ -371,127 +407,14 @@ impl PgApplier {
         Ok(())
     }
 
-    /// Applies one change by itself, in the source's order.
-    async fn single(
-        &mut self,
-        table: &Arc<Table>,
-        change: &Change,
-        convergent: bool,
-        missing: &mut Vec<(Arc<Table>, Row)>,
-    ) -> Result<()> {
-        let keyed = matches!(table.identity, RowIdentity::Key(_));
-        let equality = self.equality(table).await?;
-        match (change.op, &change.old, &change.new) {
-            (Op::Insert, _, Some(row)) => {
-                let s = st::insert(table, convergent && keyed);
-                let p = params(&s, table, &[row])?;
-                self.one(&s.sql, &s.types, p, table, "inserting", None).await
-            }
-            (Op::Delete, Some(old), _) if keyed => {
-                let s = st::delete(table, &equality);
-                let p = params(&s, table, &[old])?;
-                self.one(&s.sql, &s.types, p, table, "deleting", (!convergent).then_some(1)).await
-            }
-            (Op::Delete, Some(old), _) => {
-                let (sql, types) = st::delete_whole_row(table);
-                let p = scalars(table, old, 0..table.columns.len())?;
-                self.one(&sql, &types, p, table, "deleting", (!convergent).then_some(1)).await
-            }
-            (Op::Update, old, Some(new)) => {
-                let sent: Vec<usize> = (0..new.len()).filter(|&i| new.get(i) != Datum::Unsent).collect();
-                if sent.is_empty() {
-                    // Every column is a large value that stayed as it was.
-                    return Ok(());
-                }
-                if !keyed {
-                    let Some(old) = old else {
-                        return Err(Error::fatal(format!(
-                            "{}: the log holds an update without its old row",
-                            table.name
-                        )));
-                    };
-                    let (sql, types) = st::update_whole_row(table, &sent);
-                    let mut p = scalars(table, old, 0..table.columns.len())?;
-                    p.extend(scalars(table, new, sent.iter().copied())?);
-                    return self.one(&sql, &types, p, table, "updating", (!convergent).then_some(1)).await;
-                }
-                let key_row = old.as_ref().unwrap_or(new);
-                let moved = table.key().iter().any(|&k| key_row.get(k) != new.get(k));
-                if convergent && moved {
-                    // Both keys may be there already, and the one under the old key may be a row that came after this
-                    // one: its large values are not this row's.
-                    let s = st::delete(table, &equality);
-                    let p = params(&s, table, &[key_row])?;
-                    self.one(&s.sql, &s.types, p, table, "deleting", None).await?;
-                    if new.has_unsent() {
-                        missing.push((table.clone(), new.clone()));
-                        return Ok(());
-                    }
-                    let s = st::insert(table, true);
-                    let p = params(&s, table, &[new])?;
-                    return self.one(&s.sql, &s.types, p, table, "inserting", None).await;
-                }
-                let (sql, types) = st::update_key(table, &sent, &equality);
-                let mut p = scalars(table, key_row, table.key().iter().copied())?;
-                p.extend(scalars(table, new, sent.iter().copied())?);
-                let n = self.one_counted(&sql, &types, p, table, "updating").await?;
-                if n == 1 {
-                    return Ok(());
-                }
-                if !convergent {
-                    let s = st::delete(table, &equality);
-                    let p = params(&s, table, &[key_row])?;
-                    return Err(self.diverged(table, "update", 1, n, p).await);
-                }
-                if new.has_unsent() {
-                    missing.push((table.clone(), new.clone()));
-                    return Ok(());
-                }
-                let s = st::insert(table, true);
-                let p = params(&s, table, &[new])?;
-                self.one(&s.sql, &s.types, p, table, "inserting", None).await
-            }
-            _ => Err(Error::fatal(format!("{}: the log holds a change without its row", table.name))),
-        }
-    }
-
-    async fn one_counted(
-        &mut self,
-        sql: &str,
-        types: &[Type],
-        p: Vec<st::Param>,
-        table: &Table,
-        doing: &str,
-    ) -> Result<u64> {
-        let statement = self.prepare(sql, types).await?;
-        self.client.execute_raw(&statement, refs(&p)).await.map_err(|e| apply_error(table, doing, &e))
-    }
-
-    async fn one(
-        &mut self,
-        sql: &str,
-        types: &[Type],
-        p: Vec<st::Param>,
-        table: &Table,
-        doing: &str,
-        expect: Option<u64>,
-    ) -> Result<()> {
-        let n = self.one_counted(sql, types, p, table, doing).await?;
-        match expect {
-            Some(want) if n != want => Err(Error::fatal(format!("{}: {doing} a row found {n} rows", table.name))
-                .with_code("switchyard:diverged")
-                .hint("somebody else wrote to the target, or it is not the one that was copied: compare the table, mend it and start again, or copy anew")),
-            _ => Ok(()),
-        }
-    }
-
-    async fn simple(&mut self, sql: &str) -> Result<()> {
+    pub(super) async fn simple(&mut self, sql: &str) -> Result<()> {
         self.client.batch_execute(sql).await.map_err(|e| wrap("applying changes", &e))
     }
 
     async fn steps(&mut self, batch: &Batch, applied: &mut Applied) -> Result<()> {
         for step in &batch.steps {
             match step {
+                Step::Sets(sets) if batch.apart && !batch.convergent => self.sets_apart(sets, applied).await?,
                 Step::Sets(sets) => self.sets(sets, batch.convergent, &mut applied.missing).await?,
                 Step::Truncate { tables, restart_identity } => {
                     self.simple(&st::truncate(tables, *restart_identity)).await?;
@@ -536,6 +459,7 @@ impl PgApplier {
         let (done, at) = tokio::join!(self.client.batch_execute("COMMIT"), self.client.query_one(&lsn, &[]));
         self.open = false;
         done.map_err(|e| wrap("committing a batch", &e))?;
+        self.dead.merge(std::mem::take(&mut self.dying));
         let at = at.map_err(|e| wrap("reading the target's log position", &e))?;
         let at: String = at.get(0);
         if let Ok(at) = at.parse::<Lsn>() {
@@ -548,8 +472,8 @@ impl PgApplier {
         let mut applied = Applied::default();
         self.begin().await?;
         self.steps(batch, &mut applied).await?;
-        for letter in &batch.set_aside {
-            self.simple(&super::bookkeeping::set_aside_sql(&self.name, letter)).await?;
+        for letter in applied.refused.iter().chain(&batch.set_aside) {
+            self.simple(&super::notes::set_aside_sql(&self.name, letter)).await?;
         }
         if let (Some(end), true) = (end, applied.missing.is_empty()) {
             self.finish_batch(end).await?;
@@ -573,6 +497,7 @@ impl Applier for PgApplier {
 
     async fn rollback(&mut self) -> Result<()> {
         self.open = false;
+        self.dying = Dead::default();
         self.client.batch_execute("ROLLBACK").await.map_err(|e| wrap("rolling back on the target", &e))
     }
 
@@ -595,20 +520,26 @@ impl Applier for PgApplier {
     }
 }
 
+/// Whether rows of `items` are taken out of lists of `parent`'s rows, which a merge may leave out.
+fn belongs(items: &TableSet, parent: &TableSet) -> bool {
+    items.source == parent.source
+        && items.parent.as_ref().is_some_and(|p| p.table == parent.table.name && !parent.items)
+}
+
 fn head(sql: &str) -> &str {
     let end = sql.char_indices().nth(120).map_or(sql.len(), |(i, _)| i);
     &sql[..end]
 }
 
-fn params(s: &st::SetStatement, table: &Table, rows: &[&Row]) -> Result<Vec<st::Param>> {
+pub(super) fn params(s: &st::SetStatement, table: &Table, rows: &[&Row]) -> Result<Vec<st::Param>> {
     s.columns.iter().map(|&c| st::array(table, c, rows)).collect()
 }
 
-fn scalars(table: &Table, row: &Row, columns: impl Iterator<Item = usize>) -> Result<Vec<st::Param>> {
+pub(super) fn scalars(table: &Table, row: &Row, columns: impl Iterator<Item = usize>) -> Result<Vec<st::Param>> {
     columns.map(|c| st::scalar(table, c, row)).collect()
 }
 
-fn refs(params: &[st::Param]) -> Vec<&(dyn ToSql + Sync)> {
+pub(super) fn refs(params: &[st::Param]) -> Vec<&(dyn ToSql + Sync)> {
     params.iter().map(|p| p as &(dyn ToSql + Sync)).collect()
 }
 
@@ -633,12 +564,24 @@ fn by_sent_columns<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<(Vec<usize>, 
     groups
 }
 
-fn apply_error(table: &Table, doing: &str, e: &tokio_postgres::Error) -> Error {
+/// A merge that skips must know what a row that changes its key is as a whole: under the new key it is looked at anew.
+fn unsent_key(source: &TableName, table: &Table) -> Error {
+    Error::fatal(format!(
+        "{source} → {}: the key of a row changed, and a large value of it that did not change was not sent",
+        table.name
+    ))
+    .hint(format!(
+        "on the source: ALTER TABLE {source} REPLICA IDENTITY FULL; the log before that lacks the value, so begin anew: `switchyard finish`, empty the target's tables of what came, run"
+    ))
+}
+
+pub(super) fn apply_error(table: &Table, doing: &str, e: &tokio_postgres::Error) -> Error {
     let wrapped = wrap(format_args!("{}: {doing} rows on the target", table.name), e);
     match wrapped.code() {
         Some("23505") => wrapped.hint("a row with this key is on the target already: somebody else wrote there, two tables that rules merge have the same key (on_existing says what then), or two source rows are equal under the target's collation"),
         Some("23502" | "23503" | "23514") => wrapped.hint("the target has a constraint that the source has not, or a trigger changed the row: drop or relax it, then start again"),
-        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03") => wrapped.hint(st::MISFIT),
+        Some("42P10") => wrapped.hint("until the target is consistent rows are found by a key, and the target's table has none over these columns: add a primary key or a unique constraint, then start again"),
+        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03" | "22P05") => wrapped.hint(st::MISFIT),
         Some("54000") => wrapped.hint(st::TOO_WIDE),
         Some("42P01" | "42703") => wrapped.hint("the target's table is not as it was: make it as the source has it, then start again"),
         _ => wrapped,

@@ -7,7 +7,9 @@
 //! | `table_copy` | a table's copy plan |
 //! | `chunk` | a committed chunk; written by loaders in the transaction of its rows, so no row is hot |
 //! | `restore` | a statement that puts back what `quiesce` took away |
-//! | `dead_letter` | a change that could not be applied |
+//! | `dead_letter` | a change that could not be applied (`notes.rs`) |
+//! | `skipped` | a key that a merge left out (`merge.rs`, `notes.rs`) |
+//! | `was_empty` | a table that a merge writes and that held no row before (`notes.rs`) |
 
 use std::time::Duration;
 
@@ -15,7 +17,6 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
-use crate::change::DeadLetter;
 use crate::error::{Error, Result};
 use crate::exchange::TablePlan;
 use crate::pgwire::conninfo::ConnInfo;
@@ -29,7 +30,7 @@ use crate::target::{Checkpoint, CopyStage, SessionLock, TableCopy};
 pub const SCHEMA: &str = "switchyard";
 
 /// What brings the tables from layout `n` to `n + 1`. Append; never change what was released.
-const LAYOUTS: [&str; 2] = ["
+const LAYOUTS: [&str; 3] = ["
 CREATE TABLE switchyard.checkpoint (
     name text PRIMARY KEY, epoch bigint NOT NULL, stage text NOT NULL, log jsonb, position text, consistent_at text,
     committed_at bigint, created_at timestamptz NOT NULL DEFAULT pg_catalog.now(), updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -56,10 +57,15 @@ CREATE TABLE switchyard.skipped (
     name text NOT NULL, source text NOT NULL, target text NOT NULL, key text NOT NULL, PRIMARY KEY (name, source, target, key)
 );
 COMMENT ON TABLE switchyard.skipped IS 'Switchyard: keys that a merge left out because another row had them';
-ALTER TABLE switchyard.table_copy ADD COLUMN rules text NOT NULL DEFAULT '[]';"];
+ALTER TABLE switchyard.table_copy ADD COLUMN rules text NOT NULL DEFAULT '[]';", "
+CREATE TABLE switchyard.was_empty (
+    name text NOT NULL, table_schema text NOT NULL, table_name text NOT NULL, PRIMARY KEY (name, table_schema, table_name)
+);
+COMMENT ON TABLE switchyard.was_empty IS 'Switchyard: tables that a merge writes and that held no row before';"];
 
 /// The tables, in an order in which they can be dropped.
-const TABLES: [&str; 7] = ["skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
+const TABLES: [&str; 8] =
+    ["was_empty", "skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
 
 /// How long a newcomer waits for a predecessor's session that is about to go.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -501,31 +507,6 @@ pub fn chunks_done_sql(name: &str, epoch: i64, table: &TableName, chunks: &[u32]
         list.join(", "),
         n = literal(name),
     )
-}
-
-/// The statement that sets a change aside, in the transaction of what could be carried.
-pub fn set_aside_sql(name: &str, letter: &DeadLetter) -> String {
-    // JSON has a way to write NUL, which the server's type has not.
-    let json = |text: &str| format!("{}::jsonb", literal(&text.replace("\\u0000", "\\ufffd")));
-    format!(
-        "INSERT INTO switchyard.dead_letter (name, table_schema, table_name, op, position, message, row_key, row_data) \
-         VALUES ({}, {}, {}, {}, {}, {}, {}, {})",
-        literal(name),
-        literal(&letter.table.schema),
-        literal(&letter.table.name),
-        literal(letter.op.label()),
-        literal(&letter.position),
-        literal(&letter.message),
-        letter.key.as_deref().map_or("NULL".to_owned(), json),
-        json(&letter.row)
-    )
-}
-
-/// The rows that were set aside, by source table and key.
-pub async fn dead_letters(client: &Client, name: &str) -> Result<Vec<(TableName, Option<String>)>> {
-    let sql = "SELECT table_schema, table_name, row_key::text FROM switchyard.dead_letter WHERE name = $1";
-    let rows = client.query(sql, &[&name]).await.map_err(|e| wrap("reading what was set aside", &e))?;
-    Ok(rows.iter().map(|r| (TableName::new(r.get::<_, String>(0), r.get::<_, String>(1)), r.get(2))).collect())
 }
 
 /// Notes that a table's keys and indexes are made.

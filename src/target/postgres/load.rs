@@ -12,6 +12,7 @@ use crate::pgwire::conn::PgConn;
 use crate::pgwire::copy;
 use crate::schema::{Table, TableName};
 use crate::target::{LoadMode, Loader};
+use crate::transform::output::ParentKey;
 
 const STAGE: &str = "pg_temp.switchyard_stage";
 
@@ -27,6 +28,8 @@ pub struct PgLoader {
 struct Loading {
     table: Table,
     mode: LoadMode,
+    /// Of rows of a child table: what tells which parent they belong to.
+    parent: Option<ParentKey>,
     buffer: Vec<u8>,
     /// Rows of tables that were loaded before in the same transaction.
     before: u64,
@@ -61,9 +64,12 @@ impl PgLoader {
         let name = &now.table.name;
         let rows = self.conn.copy_in_finish().await.map_err(|e| load_error(name, e))?;
         if now.staged() {
-            let sql = match now.mode {
-                LoadMode::Skip => merge::Notes::new(&self.name, source, name).load(&now.table, STAGE),
-                LoadMode::ReplaceAll => merge::replace_from(&now.table, STAGE),
+            let sql = match (now.mode, &now.parent) {
+                (LoadMode::Skip, Some(parent)) => {
+                    merge::Notes::new(&self.name, source, &parent.table).load_items(parent, &now.table, STAGE)
+                }
+                (LoadMode::Skip, None) => merge::Notes::new(&self.name, source, name).load(&now.table, STAGE),
+                (LoadMode::ReplaceAll, _) => merge::replace_from(&now.table, STAGE),
                 _ => merge::upsert_from(&now.table, STAGE),
             };
             self.conn.execute(&format!("{sql}; DROP TABLE {STAGE}")).await.map_err(|e| load_error(name, e))?;
@@ -123,7 +129,15 @@ impl Loader for PgLoader {
             LoadMode::Append => st::copy_in(table, &options),
         };
         self.conn.copy_in_start(&sql, binary).await.map_err(|e| e.context(doing()))?;
-        self.now = Some(Loading { table: table.clone(), mode, buffer: Vec::new(), before });
+        self.now = Some(Loading { table: table.clone(), mode, parent: None, buffer: Vec::new(), before });
+        Ok(())
+    }
+
+    async fn begin_items(&mut self, source: &TableName, table: &Table, parent: &ParentKey) -> Result<()> {
+        self.begin(source, table, CopyFormat::Rows, LoadMode::Skip).await?;
+        if let Some(now) = &mut self.now {
+            now.parent = Some(parent.clone());
+        }
         Ok(())
     }
 
@@ -155,7 +169,7 @@ impl Loader for PgLoader {
         let name = now.table.name.clone();
         let rows = self.finish(now, source).await?;
         for letter in std::mem::take(&mut self.letters) {
-            let sql = bookkeeping::set_aside_sql(&self.name, &letter);
+            let sql = super::notes::set_aside_sql(&self.name, &letter);
             self.conn.execute(&sql).await.map_err(|e| load_error(&name, e))?;
         }
         // Refused if a newcomer has raised the epoch; else the newcomer waits for this commit.
@@ -186,11 +200,12 @@ impl Loader for PgLoader {
 fn load_error(table: &TableName, e: Error) -> Error {
     let e = e.context(format!("loading {table}"));
     match e.code() {
-        Some("23505") => e.hint("the target's table held rows before the copy: empty it and start again"),
-        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03") => e.hint(st::MISFIT),
+        Some("23505") => e.hint("two rows met in a unique constraint of the target: its table held rows before, the source's rows are not unique in it, or, after an interruption, they are of two moments. Empty the table, or drop the constraint until the target is consistent; then start again"),
+        Some("42P10") => e.hint("the copy was interrupted, and the target's table has no unique key over the columns that find its rows: add one, then start again"),
+        Some("22P02" | "22007" | "22008" | "22003" | "22001" | "22021" | "22P03" | "22P05") => e.hint(st::MISFIT),
         Some("54000") => e.hint(st::TOO_WIDE),
         Some("23502" | "23514") => {
-            e.hint("the target has a constraint that the source has not: drop or relax it, then start again")
+            e.hint("the target has a constraint that the source has not: drop or relax it, or correct the row at the source, then start again (apply.on_error = \"dead-letter\" sets aside what the target refuses in the stream, not in the copy)")
         }
         _ => e,
     }

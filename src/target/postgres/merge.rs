@@ -2,10 +2,12 @@
 //!
 //! A merge that skips notes the target's keys that it left out, by source table, in `switchyard.skipped`. Later changes
 //! of a noted key are left out, too, so that a change of one table's row never reaches another table's. When the source
-//! deletes the row, its note goes with it.
+//! deletes the row, its note goes with it. Rows of a child table, which belong to a row that may have been left out, hold
+//! that row's key: they are left out by the same notes, and never write any.
 
 use super::statements as st;
 use crate::schema::{Table, TableName};
+use crate::transform::output::ParentKey;
 
 /// The notes of one source table about one target table.
 #[derive(Clone, Debug)]
@@ -35,6 +37,36 @@ impl Notes {
     /// ` AND …` for a statement over rows `t` of the table: no key that was left out.
     pub fn exclusion(&self, table: &Table) -> String {
         format!(" AND NOT EXISTS (SELECT FROM switchyard.skipped AS s WHERE {})", self.matches(&key_text(table, "t")))
+    }
+
+    /// ` AND …` for a statement over rows `t` of a child table: none of a parent that was left out.
+    pub fn exclusion_of_items(&self, parent: &ParentKey, table: &Table) -> String {
+        let of = |(c, type_name): &(usize, String)| {
+            format!("t.{}::{type_name}", table.columns.get(*c).map_or_else(String::new, |c| st::quoted(&c.name)))
+        };
+        format!(" AND NOT EXISTS (SELECT FROM switchyard.skipped AS s WHERE {})", self.matches(&row_text(parent, of)))
+    }
+
+    /// Inserts rows of a child table, but for those of parents that were left out. After the parents' own insert.
+    pub fn insert_items(&self, parent: &ParentKey, table: &Table) -> st::SetStatement {
+        let mut s = st::insert(table, false);
+        let of = |(c, type_name): &(usize, String)| {
+            let own = table.columns.get(*c).map_or("text", |c| c.type_name.as_str());
+            format!("d.c{c}::{own}::{type_name}")
+        };
+        let left_out = self.matches(&row_text(parent, of));
+        s.sql.push_str(&format!(" WHERE NOT EXISTS (SELECT FROM switchyard.skipped AS s WHERE {left_out})"));
+        s
+    }
+
+    /// Brings staged rows of a child table in, but for those of parents that were left out.
+    pub fn load_items(&self, parent: &ParentKey, table: &Table, stage: &str) -> String {
+        format!(
+            "INSERT INTO {} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {stage} AS t WHERE true{}",
+            st::qualified(&table.name),
+            self.exclusion_of_items(parent, table),
+            columns = columns(table),
+        )
     }
 
     fn note(&self, keys: &str) -> String {
@@ -124,6 +156,11 @@ fn key_columns(table: &Table, alias: &str) -> String {
 /// A key as one text.
 fn key_text(table: &Table, alias: &str) -> String {
     format!("ROW({})::text", key_columns(table, alias))
+}
+
+/// The key that a row of a child table belongs to, as [`key_text`] writes the parent's own.
+fn row_text(parent: &ParentKey, of: impl Fn(&(usize, String)) -> String) -> String {
+    format!("ROW({})::text", parent.columns.iter().map(of).collect::<Vec<_>>().join(", "))
 }
 
 /// The same of the statement's parameters `d`, with the column's whole type so that both print alike.

@@ -1,5 +1,6 @@
 //! PostgreSQL as a target: COPY for the copy, set-based statements for the stream, bookkeeping beside the rows.
 
+mod apart;
 pub mod apply;
 pub mod bookkeeping;
 pub mod catalog;
@@ -13,7 +14,9 @@ mod foreign;
 mod foreign_types;
 pub mod load;
 mod merge;
+mod notes;
 pub mod quiesce;
+mod single;
 pub mod statements;
 
 use std::sync::Arc;
@@ -181,8 +184,17 @@ impl Target for PostgresTarget {
     async fn copies(&self) -> Result<Vec<TableCopy>> {
         bookkeeping::copies(&*self.control().await?, &self.name).await
     }
-    async fn dead_letters(&self) -> Result<Vec<(TableName, Option<String>)>> {
-        bookkeeping::dead_letters(&*self.control().await?, &self.name).await
+    async fn dead_letters(&self) -> Result<Vec<(TableName, Vec<String>)>> {
+        notes::dead_letters(&*self.control().await?, &self.name).await
+    }
+    async fn forget_skipped(&self, epoch: i64, sources: &[TableName]) -> Result<()> {
+        notes::forget_skipped(&*self.control().await?, &self.name, epoch, sources).await
+    }
+    async fn note_empty(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        notes::note_empty(&*self.control().await?, &self.name, epoch, tables).await
+    }
+    async fn noted_empty(&self) -> Result<Vec<TableName>> {
+        notes::noted_empty(&*self.control().await?, &self.name).await
     }
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()> {
         bookkeeping::mark_indexed(&*self.control().await?, &self.name, epoch, table).await

@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::fit::{self, Misfit};
+use crate::definition::DataType;
 use crate::error::Result;
 pub use crate::pgwire::quote::{literal, qualified, quoted};
 use crate::schema::{Kind, Table};
@@ -281,7 +282,13 @@ pub fn match_whole_row(table: &Table, first_param: usize) -> String {
         .enumerate()
         .map(|(i, c)| {
             let (p, name) = (format!("${}", first_param + i), quoted(&c.name));
+            // What another engine or a conversion writes as JSON or as a list, the server prints in its own way.
+            let rewritten = c.kind == Kind::Jsonb || matches!(c.data, DataType::Array { .. });
             match wire(c.kind) {
+                Wire::Text if rewritten => format!(
+                    "CASE WHEN m.{name} IS NOT DISTINCT FROM NULL THEN {p} IS NULL ELSE format('%s', m.{name}) = ({})::text END",
+                    cast(table, i, &p)
+                ),
                 Wire::Text => format!(
                     "CASE WHEN m.{name} IS NOT DISTINCT FROM NULL THEN {p} IS NULL ELSE format('%s', m.{name}) = {p} END"
                 ),

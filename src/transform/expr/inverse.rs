@@ -97,7 +97,14 @@ fn sql(constant: &Typed, base: &Base) -> Option<String> {
 fn lossless(from: &Type, to: &Type) -> bool {
     use Base::*;
     if from.base == to.base {
-        return to.modifier.is_none() || from.modifier == to.modifier;
+        return match (from.modifier, to.modifier) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            // Digits before the point and after it.
+            (Some((p, s)), Some((to_p, to_s))) if from.base == Numeric => to_s >= s && to_p - to_s >= p - s,
+            // Characters, or digits of a second.
+            (Some((n, _)), Some((to_n, _))) => to_n >= n,
+        };
     }
     match (&from.base, &to.base) {
         (Int2, Int4 | Int8 | Numeric | Float4 | Float8)
@@ -191,5 +198,30 @@ impl Expr {
             Shape::Column(_) | Shape::Casts(..) => true,
             _ => matches!(self.inverse(), Inverse::Exact { .. }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Kind;
+
+    #[test]
+    fn given_types_with_modifiers_when_they_widen_then_every_value_comes_back() {
+        let lossless = |kind, from: &str, to: &str| lossless(&Type::of_column(kind, from), &Type::of_column(kind, to));
+        for (kind, narrow, wide) in [
+            (Kind::Text, "character varying(60)", "character varying(100)"),
+            (Kind::Text, "character varying(60)", "character varying"),
+            (Kind::Text, "character(3)", "character(5)"),
+            (Kind::Numeric, "numeric(10,2)", "numeric(12,4)"),
+            (Kind::Numeric, "numeric(10,2)", "numeric"),
+            (Kind::Timestamp, "timestamp(0) without time zone", "timestamp(3) without time zone"),
+            (Kind::Time, "time(2) without time zone", "time without time zone"),
+        ] {
+            assert!(lossless(kind, narrow, wide), "{narrow} to {wide}");
+            assert!(!lossless(kind, wide, narrow), "{wide} to {narrow}");
+            assert!(lossless(kind, narrow, narrow));
+        }
+        assert!(!lossless(Kind::Numeric, "numeric(10,2)", "numeric(12,5)"));
     }
 }

@@ -100,3 +100,30 @@ fn given_a_merge_that_skips_when_killed_before_its_turn_then_its_own_rows_stay_i
     let first_wins = "select * from a union all select * from b where id not in (select id from a)";
     assert_same_rows(&mut source, first_wins, &mut target, "select * from t");
 }
+
+#[test]
+fn given_a_table_without_rules_that_another_merges_into_when_killed_in_the_copy_then_both_have_their_rows() {
+    let db = Database::shared("merge_unruled");
+    let (mut source, mut target) = (db.on_source(), db.on_target());
+    source.run(
+        "create table t (id int primary key, v text); create table b (id int primary key, v text);
+         insert into t select i, 't' from generate_series(1, 500) i; insert into b select i, 'b' from generate_series(1001, 1500) i",
+    );
+    target.run("create table t (id int primary key, v text)");
+    let config =
+        db.config().schema_exists().extra("[[rule]]\nfrom = \"public.b\"\nto = \"t\"").extra("[snapshot]\nworkers = 1");
+    let mut daemon = Daemon::spawn(&config.clone().crash_at("copy.chunk_committed", 1));
+    daemon.wait_crash();
+    source.run("update t set v = 'later' where id % 2 = 0; update b set v = 'later' where id % 2 = 0; delete from t where id = 7; delete from b where id = 1007");
+    let mut daemon = Daemon::spawn(&config);
+    daemon.wait_level(&db.source);
+    let both = "select * from t union all select * from b";
+    assert_same_rows(&mut source, both, &mut target, "select * from t");
+    source.run("begin; delete from t where id = 8; insert into b values (8, 'took over'); commit; update t set v = 'end' where id < 5");
+    daemon.wait_level(&db.source);
+    assert_same_rows(&mut source, both, &mut target, "select * from t");
+    source.run("truncate t");
+    assert_eq!(daemon.exit_status(), 1);
+    assert!(daemon.log().contains("public.t was truncated at the source, and public.t holds rows of other tables"));
+    assert_eq!(target.number("select count(*) from t where id > 1000"), 499);
+}

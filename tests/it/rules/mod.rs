@@ -1,6 +1,9 @@
 //! Rules on real servers, one matter a test: what the copy made of rows, and what the stream made of every kind of change.
 
+mod changed;
+mod conversions;
 mod merges;
+mod skipped_lists;
 
 use crate::support::{Config, Daemon, Database, Sql, assert_same_rows};
 

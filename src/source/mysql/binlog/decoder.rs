@@ -134,7 +134,8 @@ impl Decoder {
             self.checksums = format.checksums;
             self.post_header = Some(format.post_header);
             let end = (header.log_pos != 0 && self.position <= u64::from(header.log_pos) && self.position <= 4)
-                .then(|| self.pass(header.log_pos));
+                .then(|| self.pass(header.log_pos))
+                .flatten();
             let body = Body::FormatDescription { server_version: format.server_version };
             return Ok(LogEvent { header, end, body });
         }
@@ -145,7 +146,7 @@ impl Decoder {
         let artificial = header.flags & Header::ARTIFICIAL != 0 || header.log_pos == 0;
         let end = match &body {
             Body::Rotate { file, position, .. } => {
-                let end = (!artificial).then(|| self.pass(header.log_pos));
+                let end = if artificial { None } else { self.pass(header.log_pos) };
                 self.file.clone_from(file);
                 self.position = *position;
                 end
@@ -157,15 +158,16 @@ impl Decoder {
                 None
             }
             _ if artificial => None,
-            _ => Some(self.pass(header.log_pos)),
+            _ => self.pass(header.log_pos),
         };
         Ok(LogEvent { header, end, body })
     }
 
     /// Moves on to the first place behind the last one whose lower half is this: headers have 32 bits, files more.
-    fn pass(&mut self, log_pos: u32) -> u64 {
-        self.position = widen(self.position, log_pos);
-        self.position
+    /// `None` for an event that lies further back: it was sent for the occasion.
+    fn pass(&mut self, log_pos: u32) -> Option<u64> {
+        self.position = widen(self.position, log_pos)?;
+        Some(self.position)
     }
 
     fn body(&self, header: &Header, body: &Bytes) -> Result<Body, Failure> {
@@ -185,7 +187,7 @@ impl Decoder {
                 self.fixed_part(header, 8)?;
                 let table_id = c.u48()?;
                 c.u16()?;
-                Body::TableMap(TableMapEvent { table_id, body: body.slice(8..) })
+                Body::TableMap(TableMapEvent { table_id, flavour: self.flavour, body: body.slice(8..) })
             }
             WRITE_ROWS_V1 | UPDATE_ROWS_V1 | DELETE_ROWS_V1 => {
                 self.fixed_part(header, 8)?;
@@ -215,8 +217,8 @@ impl Decoder {
             QUERY_COMPRESSED if maria => Body::Query(bodies::query(header, body)?),
             HEARTBEAT => {
                 let file = bodies::file_name(c.rest())?;
-                let position =
-                    if file == self.file { widen(self.position, header.log_pos) } else { header.log_pos.into() };
+                let position = if file == self.file { widen(self.position, header.log_pos) } else { None };
+                let position = position.unwrap_or(header.log_pos.into());
                 Body::Heartbeat { file, position }
             }
             HEARTBEAT_V2 if !maria => bodies::heartbeat_v2(body)?,
@@ -256,10 +258,14 @@ impl Decoder {
     }
 }
 
-/// The smallest position from `base` on whose lower half is `low`.
-fn widen(base: u64, low: u32) -> u64 {
+/// The smallest position from `base` on whose lower half is `low`; `None` if that would pass over 2 GiB or more to the
+/// next 4 GiB, which no event does.
+fn widen(base: u64, low: u32) -> Option<u64> {
     let same = base & !0xffff_ffff | u64::from(low);
-    if same >= base { same } else { same.saturating_add(1 << 32) }
+    if same >= base {
+        return Some(same);
+    }
+    if base as u32 >= 1 << 31 { same.checked_add(1 << 32) } else { None }
 }
 
 fn checksum_holds(bytes: &[u8], header: &Header) -> bool {
@@ -295,10 +301,11 @@ mod tests {
 
     #[test]
     fn given_positions_beyond_32_bits_when_widened_then_they_only_grow() {
-        assert_eq!(widen(4, 126), 126);
-        assert_eq!(widen(0xffff_fff0, 0x10), 0x1_0000_0010);
-        assert_eq!(widen(0x1_0000_0010, 0x20), 0x1_0000_0020);
-        assert_eq!(widen(0x1_0000_0010, 0x10), 0x1_0000_0010);
-        assert_eq!(widen(u64::MAX, 1), u64::MAX);
+        assert_eq!(widen(4, 126), Some(126));
+        assert_eq!(widen(0xffff_fff0, 0x10), Some(0x1_0000_0010));
+        assert_eq!(widen(0x1_0000_0010, 0x20), Some(0x1_0000_0020));
+        assert_eq!(widen(0x1_0000_0010, 0x10), Some(0x1_0000_0010));
+        assert_eq!(widen(u64::MAX, 1), None);
+        assert_eq!(widen(500, 400), None);
     }
 }

@@ -238,7 +238,8 @@ fn double(x: f64, out: &mut Vec<u8>) -> Parsed<()> {
     let digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
     let point = exponent + 1;
     out.extend_from_slice(sign.as_bytes());
-    if !(-14..=15).contains(&point) && !(point > 15 && digits.len() as i32 > point) {
+    let plain = (-14..=15).contains(&point) || (point > 15 && digits.len() as i32 > point);
+    if !plain {
         out.extend_from_slice(mantissa.as_bytes());
         out.push(b'e');
         render::integer(out, exponent);

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use super::super::types::charset::Charset;
 use super::super::types::{Address, ColumnType, render};
 use super::cursor::{Cursor, Parsed, Wrong, big, bit, little};
+use super::decoder::Flavour;
 use super::json;
 use super::table_map::{MapColumn, TableMap, code};
 
@@ -127,7 +128,7 @@ impl TableLayout {
                 Error::fatal(format!("{place}: the log has no column names"))
                     .hint("SET GLOBAL binlog_row_metadata = 'FULL', then start the copy again")
             })?;
-            let (ty, wire) = resolve(column, known.map(|k| &k.ty)).map_err(|e| {
+            let (ty, wire) = resolve(map.flavour, column, known.map(|k| &k.ty)).map_err(|e| {
                 Error::fatal(format!("{place}: column {name}: {e}"))
                     .hint("SET GLOBAL binlog_row_metadata = 'FULL' if it is not; or leave the table out")
             })?;
@@ -151,7 +152,7 @@ impl TableLayout {
 }
 
 /// The column's type and its form in the log.
-fn resolve(column: &MapColumn, known: Option<&ColumnType>) -> Parsed<(ColumnType, Wire)> {
+fn resolve(flavour: Flavour, column: &MapColumn, known: Option<&ColumnType>) -> Parsed<(ColumnType, Wire)> {
     const DIFFERS: &str = "its type in the log is not the one that is known of it";
     let [low, high] = column.meta.to_le_bytes();
     let sign = |width: u8| match (column.unsigned, known) {
@@ -186,6 +187,12 @@ fn resolve(column: &MapColumn, known: Option<&ColumnType>) -> Parsed<(ColumnType
             Ok((ColumnType::Bit(bits), Wire::Bit { bits }))
         }
         code::DATE | code::NEWDATE => Ok((ColumnType::Date, Wire::Date)),
+        // With fractions their length depends on digits that the log does not have.
+        code::TIME | code::DATETIME | code::TIMESTAMP if flavour == Flavour::MariaDb => {
+            Err("the old form of dates and times cannot be read; ALTER TABLE … FORCE under mysql56_temporal_format=ON \
+                 rewrites it"
+                .into())
+        }
         code::TIME => Ok((ColumnType::Time(0), Wire::OldTime)),
         code::DATETIME => Ok((ColumnType::DateTime(0), Wire::OldDateTime)),
         code::TIMESTAMP => Ok((ColumnType::Timestamp(0), Wire::OldTimestamp)),
@@ -215,7 +222,11 @@ fn resolve(column: &MapColumn, known: Option<&ColumnType>) -> Parsed<(ColumnType
         _ if column.is_text() => text(column, known),
         other => Err(format!("type {other} is not supported").into()),
     };
-    let (ty, wire) = found?;
+    let (mut ty, wire) = found?;
+    // MariaDB's VECTOR is a VARBINARY in its log.
+    if (known, &ty) == (Some(&ColumnType::Vector), &ColumnType::Bytes) {
+        ty = ColumnType::Vector;
+    }
     let agrees = match (known, &ty) {
         (None, _) => true,
         (Some(ColumnType::Enum(_)), ColumnType::Enum(_)) | (Some(ColumnType::Set(_)), ColumnType::Set(_)) => true,

@@ -90,7 +90,7 @@ impl RowsEvent {
         }
         let mut c = Cursor::new(&self.rows);
         let guess = self.rows.len() / (n * 2).max(1) + 1;
-        let mut builder = RowsBuilder::with_capacity(guess.min(4096), self.rows.len() * 2);
+        let mut builder = RowsBuilder::with_capacity(guess.min(4096), self.rows.len() + self.rows.len().min(1 << 16));
         // Whether each change has an old row; the builder has the new one first.
         let mut shapes: Vec<(bool, bool)> = Vec::with_capacity(guess.min(4096));
         let (mut first, mut second): (Raw<'_>, Raw<'_>) = (Vec::with_capacity(n), Vec::with_capacity(n));

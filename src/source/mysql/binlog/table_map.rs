@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::super::types::charset::Charset;
 use super::cursor::{Cursor, Parsed, bit};
+use super::decoder::Flavour;
 
 /// `enum_field_types`, as far as the log has them.
 pub(super) mod code {
@@ -51,6 +52,8 @@ pub(super) mod code {
 pub struct TableMapEvent {
     /// The number that row events refer to. Numbers are given anew when a table's definition was reloaded.
     pub table_id: u64,
+    /// Who wrote it: the families count columns differently.
+    pub flavour: Flavour,
     /// Everything behind the number and the flags.
     pub body: Bytes,
 }
@@ -58,6 +61,8 @@ pub struct TableMapEvent {
 /// A table as the log describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMap {
+    /// Who wrote it.
+    pub flavour: Flavour,
     /// Database.
     pub schema: String,
     /// Table.
@@ -113,6 +118,11 @@ impl MapColumn {
                 | VARCHAR_COMPRESSED
         )
     }
+    /// Whether the lists of collations count it. Some types are BLOBs inside: VECTOR in MySQL, GEOMETRY in MariaDB.
+    fn has_collation(&self, flavour: Flavour) -> bool {
+        let inside = if flavour == Flavour::MySql { code::VECTOR } else { code::GEOMETRY };
+        self.is_text() || self.code == inside
+    }
     fn is_list(&self) -> bool {
         matches!(self.code, code::ENUM | code::SET)
     }
@@ -146,8 +156,9 @@ impl TableMapEvent {
             });
         }
         meta.end()?;
-        let mut map = TableMap { schema, table, columns, primary_key: None, key_has_prefix: false };
-        map.optional(c)?;
+        let mut map =
+            TableMap { flavour: self.flavour, schema, table, columns, primary_key: None, key_has_prefix: false };
+        map.optional(self.flavour, c)?;
         Ok(map)
     }
 }
@@ -188,7 +199,7 @@ fn metadata(code: u8, meta: &mut Cursor<'_>) -> Parsed<(u8, u16)> {
 }
 
 impl TableMap {
-    fn optional(&mut self, mut c: Cursor<'_>) -> Parsed<()> {
+    fn optional(&mut self, flavour: Flavour, mut c: Cursor<'_>) -> Parsed<()> {
         let mut label_lists: [Option<Vec<Vec<&[u8]>>>; 2] = [None, None];
         while !c.is_empty() {
             let field = c.u8()?;
@@ -202,9 +213,9 @@ impl TableMap {
                         column.unsigned = Some(byte >> (7 - i % 8) & 1 == 1);
                     }
                 }
-                2 => default_collations(self.columns.iter_mut().filter(|c| c.is_text()), v)?,
+                2 => default_collations(self.columns.iter_mut().filter(|c| c.has_collation(flavour)), v)?,
                 10 => default_collations(self.columns.iter_mut().filter(|c| c.is_list()), v)?,
-                3 => each_collation(self.columns.iter_mut().filter(|c| c.is_text()), v)?,
+                3 => each_collation(self.columns.iter_mut().filter(|c| c.has_collation(flavour)), v)?,
                 11 => each_collation(self.columns.iter_mut().filter(|c| c.is_list()), v)?,
                 4 => {
                     for column in &mut self.columns {

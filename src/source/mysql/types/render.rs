@@ -297,7 +297,7 @@ pub fn address(out: &mut Vec<u8>, bytes: &[u8], kind: super::Address) -> Rendere
     written.map_err(|_| "an address that cannot be printed")
 }
 
-/// As `inet_ntop` prints it: the longest run of zero groups, the first of equals, is left out; the last two groups are
+/// As MariaDB prints it: the longest run of zero groups, be it one, the first of equals, is left out; the last two groups are
 /// an IPv4 address behind six zero groups, or five and `ffff`.
 fn inet6(out: &mut Vec<u8>, bytes: [u8; 16]) -> std::io::Result<()> {
     use std::io::Write;
@@ -306,7 +306,7 @@ fn inet6(out: &mut Vec<u8>, bytes: [u8; 16]) -> std::io::Result<()> {
     let run = |from: usize| groups.iter().skip(from).take_while(|g| **g == 0).count();
     let (mut start, mut length) = (0, 0);
     for from in 0..8 {
-        if run(from) > length.max(1) {
+        if run(from) > length {
             (start, length) = (from, run(from));
         }
     }
