@@ -50,7 +50,12 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
     let target_url = expanded("--target", &args.target)?;
     // Checks the target's URL; whether its server can be reached is `check`'s matter.
     crate::pgwire::conninfo::ConnInfo::parse("--target", &SecretString::from(target_url.clone()))?;
-    crate::target::open(TargetOptions { name: "init".into(), url: target_url.clone().into(), create_schema: true })?;
+    crate::target::open(TargetOptions {
+        name: "init".into(),
+        url: target_url.clone().into(),
+        create_schema: true,
+        collation: None,
+    })?;
     let selection = Selection::default();
     let source = crate::source::open(SourceOptions {
         name: "init".into(),

@@ -110,6 +110,17 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
     };
     for (key, url) in [("source.url", &config.source.url), ("target.url", &config.target.url)] {
         let scheme = scheme(url);
+        let mysql = matches!(scheme.as_str(), "mysql" | "mariadb");
+        if let (true, Some(collation)) = (key == "target.url", &config.target.collation) {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if !mysql {
+                let what = "is for MySQL and MariaDB; collations of PostgreSQL come with the schema";
+                return Err(places.error("target.collation", what));
+            }
+            if !collation.starts_with("utf8mb4_") || !collation.chars().all(plain) {
+                return Err(places.error("target.collation", "write a collation of utf8mb4, such as utf8mb4_bin"));
+            }
+        }
         if matches!(scheme.as_str(), "mysql" | "mariadb") {
             // What lies in the other side's usual schema belongs to this database.
             let homes = config.homes();

@@ -161,13 +161,23 @@ impl Collector {
                 Ok(())
             }
             Event::Commit(c) => {
+                // A transaction that may change a table is a batch of its own: where such a change cannot be one
+                // transaction with rows, what was committed is told by the transaction.
+                let alone = self.current.iter().any(|e| match e {
+                    Event::Ddl(_) => true,
+                    Event::Schema(table) => self.announces(table),
+                    _ => false,
+                });
+                if alone && !self.large && self.building.end.is_some() {
+                    self.close();
+                }
                 self.drain()?;
                 self.begun = None;
                 self.heartbeat = None;
                 self.building.batch.counts.transactions += 1;
                 self.building.end =
                     Some(BatchEnd { position: c.end, committed_at: Some(c.committed_at), consistent_at: None });
-                if self.large || self.building.batch.counts.bytes >= self.limits.batch {
+                if alone || self.large || self.building.batch.counts.bytes >= self.limits.batch {
                     self.close();
                 }
                 self.large = false;
@@ -326,6 +336,15 @@ impl Collector {
         }
     }
 
+    /// Whether the log's description of a table is the first that says of some column.
+    fn announces(&self, table: &Table) -> bool {
+        let target = self.knowledge.targets.get(&self.knowledge.rules.homes().table(&table.name));
+        target.is_some_and(|t| {
+            let known = |c: &str| t.column(c).is_some() || t.generated.iter().any(|g| g.name == c);
+            table.columns.iter().any(|c| !known(&c.name))
+        })
+    }
+
     /// The log describes a table. Where nobody announced a column that the target lacks (no DDL trigger at the source),
     /// the description itself is the announcement.
     fn schema(&mut self, table: Arc<Table>) -> Result<()> {
@@ -351,6 +370,7 @@ impl Collector {
             self.altered.remove(&name);
             self.sources.insert(name.clone(), table.clone());
             let has_default = table.columns.iter().any(|c| !known(&c.name) && c.default.is_some());
+            let before = self.building.batch.steps.len();
             self.ddl(Box::new(Ddl {
                 tag: "ALTER TABLE".into(),
                 statement: format!("ALTER TABLE {name} … (seen in the log only: the source has no DDL trigger)"),
@@ -358,6 +378,12 @@ impl Collector {
                 // What existing rows got for a default is told by the trigger alone.
                 effect: DdlEffect::Table { after: table.clone(), missing_values: Vec::new(), rewritten: has_default },
             }))?;
+            // Rows before it do without the columns. In front of them it leaves nothing half done where it commits by
+            // itself, and nobody announces it again after a crash.
+            let steps = &mut self.building.batch.steps;
+            if steps.len() == before + 1 && !steps[..before].iter().any(|s| matches!(s, Step::Ddl { .. })) {
+                steps.rotate_right(1);
+            }
         }
         let Some(target) = self.knowledge.targets.get(&home) else { return Ok(()) };
         let known = &self.knowledge;
@@ -477,6 +503,11 @@ fn adopted(
             DdlEffect::Table { after: Arc::new(adopt(&after)?), missing_values, rewritten }
         }
         DdlEffect::Dropped { table } => DdlEffect::Dropped { table: rules.homes().table(&table) },
+        DdlEffect::Unfollowed { table, why } if foreign => {
+            return Err(Error::fatal(format!("{table}: {why}: the source ran {} {}", ddl.tag, ddl.object))
+                .with_code("switchyard:ddl")
+                .hint("leave the table out with tables.exclude and start again; to have it, begin anew: `switchyard finish`, empty the target's tables, run"));
+        }
         DdlEffect::Unfollowed { table, why } => DdlEffect::Unfollowed { table, why },
         DdlEffect::Emptied { table, path } if foreign => {
             let root = path.last().map(|p| p.parent.to_string()).unwrap_or_default();

@@ -137,10 +137,36 @@ fn given_a_new_column_without_announcement_when_described_then_a_schema_change_c
     let new = Row::from_texts([Some("9"), Some("x"), Some("y")]);
     c.event(Event::Change(Change { table: TableId(7), op: Op::Insert, old: None, new: Some(new) })).unwrap();
     c.event(Event::Commit(Commit { end: at(25), committed_at: 1 })).unwrap();
+    // The transaction is a batch of its own, and the change stands before all its rows.
+    let before = c.take().unwrap();
+    assert_eq!(before.end.unwrap().position, at(15));
+    assert!(!before.batch.steps.iter().any(|s| matches!(s, Step::Ddl { .. })));
     let job = c.take().unwrap();
     let ddl = job.batch.steps.iter().position(|s| matches!(s, Step::Ddl { .. })).unwrap();
     let last = job.batch.steps.len() - 1;
-    assert!(ddl < last);
+    assert!(ddl == 0 && ddl < last);
     let Step::Sets(s) = &job.batch.steps[last] else { panic!("no sets") };
     assert_eq!(s.tables[0].table.columns.len(), 3);
+}
+
+#[test]
+fn given_two_changes_of_a_table_without_a_row_between_when_collected_then_the_second_begins_where_the_first_ended() {
+    let mut c = collector(0, None, 1 << 20);
+    transaction(&mut c, 10, 0..1);
+    for (n, columns) in [(20, ["id", "w"]), (30, ["id", "x"])] {
+        c.event(Event::Begin(Begin { commit_start: at(n), committed_at: 1, xid: 1, gtid: None })).unwrap();
+        let effect =
+            DdlEffect::Table { after: Arc::new(table(&columns)), missing_values: Vec::new(), rewritten: false };
+        let (tag, object) = ("ALTER TABLE".to_owned(), "public.t".to_owned());
+        c.event(Event::Ddl(Box::new(Ddl { tag, statement: String::new(), object, effect }))).unwrap();
+        c.event(Event::Commit(Commit { end: at(n + 5), committed_at: 1 })).unwrap();
+    }
+    let jobs: Vec<Job> = std::iter::from_fn(|| c.take()).collect();
+    let befores: Vec<String> = jobs
+        .iter()
+        .flat_map(|j| &j.batch.steps)
+        .filter_map(|s| if let Step::Ddl { before: Some(b), .. } = s { Some(b.columns[1].name.clone()) } else { None })
+        .collect();
+    assert_eq!(befores, ["v", "w"]);
+    assert_eq!(jobs.len(), 3);
 }

@@ -31,6 +31,8 @@ pub struct TargetOptions {
     pub url: secrecy::SecretString,
     /// Whether tables and what belongs to them are made, or must exist.
     pub create_schema: bool,
+    /// The collation of tables that are made, where the engine has such; `None`: the database's own.
+    pub collation: Option<String>,
 }
 
 /// Opens the target that the URL's scheme names. Connects to nothing yet.

@@ -118,7 +118,9 @@ fn given_bad_servers_when_parsed_then_the_password_is_not_shown() {
     };
     let ok = "postgres://u:${PW}@127.0.0.1:2/b";
     for (source, target, want) in [
-        ("mysql://u:${PW}@h/d", ok, "source.url: not supported by this version: engine \"mysql\""),
+        ("mongodb://u:${PW}@h/d", ok, "source.url: not supported by this version: engine \"mongodb\""),
+        ("mysql://u:hunter2@h", ok, "f.toml:3: source.url: names no database"),
+        (ok, "mariadb://u:hunter2@h/", "f.toml:5: target.url: names no database"),
         (ok, "mongodb://u:hunter2@h/d", "target.url: not supported by this version: engine \"mongodb\""),
         ("oracle://u:hunter2@h/d", ok, "\"oracle\" is not an engine"),
         ("hunter2", ok, "f.toml:3: source.url: this is not a URL"),
@@ -165,7 +167,15 @@ fn given_types_for_a_server_of_the_same_engine_when_read_then_they_are_refused()
 #[test]
 fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     let read = |name: &str| std::fs::read_to_string(format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    for name in ["example.toml", "postgres-to-postgres.toml", "consolidate.toml", "legacy.toml"] {
+    for name in [
+        "example.toml",
+        "postgres-to-postgres.toml",
+        "mysql-to-postgres.toml",
+        "postgres-to-mysql.toml",
+        "mysql-to-mysql.toml",
+        "consolidate.toml",
+        "legacy.toml",
+    ] {
         parse(&read(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     // Keys that are off begin with # and no space: switched on they must parse, too.

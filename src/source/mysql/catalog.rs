@@ -10,9 +10,11 @@ use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
 use super::place;
 use super::types::ColumnType;
-use crate::definition::{ColumnDef, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef};
+use crate::definition::{
+    ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
+};
 use crate::error::Result;
-use crate::schema::{Column, Identity, RowIdentity, Table, TableName};
+use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::transform::select::Selection;
 
@@ -55,6 +57,7 @@ type Rows = Vec<Vec<Option<String>>>;
 /// Of the connection.
 pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> Result<Catalog> {
     let doing = "reading the source's catalog";
+    let conn_is_mariadb = conn.server().is_mariadb();
     let mut ask = async |sql: String| -> Result<Rows> { place::texts(conn, doing, &sql).await };
     let tables = ask(format!(
         "SELECT table_schema, table_name, engine, COALESCE(table_rows, 0), COALESCE(data_length, 0), \
@@ -107,11 +110,24 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
     ))
     .await?;
 
+    // MariaDB's JSON is a long text with a check; nothing else tells it.
+    let documents = match conn_is_mariadb {
+        true => {
+            ask(format!(
+                "SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints \
+                 WHERE constraint_schema NOT IN ({NOT_USERS}) AND check_clause LIKE 'json_valid(%'"
+            ))
+            .await?
+        }
+        false => Vec::new(),
+    };
+
     let mut of_table = ByTable::default();
     of_table.fill(columns, |t| &mut t.columns);
     of_table.fill(statistics, |t| &mut t.statistics);
     of_table.fill(references, |t| &mut t.references);
     of_table.fill(triggers, |t| &mut t.triggers);
+    of_table.fill(documents, |t| &mut t.documents);
     let mut catalog = Catalog::default();
     let mut schemas: Vec<String> = Vec::new();
     for row in &tables {
@@ -164,6 +180,8 @@ struct Parts {
     statistics: Rows,
     references: Rows,
     triggers: Rows,
+    /// Checks that a column holds JSON.
+    documents: Rows,
 }
 
 #[derive(Default)]
@@ -215,7 +233,12 @@ fn describe(name: TableName, row: &[Option<String>], parts: &Parts, ids: &TableI
     };
     let mut types = Vec::new();
     for c in &parts.columns {
-        let (column, defined, charset) = column(c);
+        let (mut column, mut defined, charset) = column(c);
+        let check = format!("json_valid(`{}`)", column.name.replace('`', "``"));
+        if column.type_name == "longtext" && parts.documents.iter().any(|d| text(d, 2).eq_ignore_ascii_case(&check)) {
+            (column.data, column.kind) = (DataType::Json { verbatim: true }, Kind::Json);
+            defined.data = column.data.clone();
+        }
         let generated = defined.generated.is_some();
         if !generated {
             types.push(ColumnType::parse(&column.type_name, charset.as_deref()).map_err(|e| e.message().to_owned()));
@@ -269,7 +292,6 @@ fn column(c: &[Option<String>]) -> (Column, ColumnDef, Option<String>) {
 /// A default as the catalog prints it: MySQL prints constants bare and marks expressions in EXTRA, MariaDB prints every
 /// default as an expression, constants in quotes.
 pub fn default_value(text: &str, computed: bool, on_update: bool, data: &crate::definition::DataType) -> DefaultValue {
-    use crate::definition::DataType;
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("current_timestamp") || lower.starts_with("now(") || lower.starts_with("(now(") {
         return DefaultValue::Now { on_update };
@@ -390,7 +412,6 @@ fn action(rule: &str) -> ForeignAction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::DataType;
 
     #[test]
     fn given_defaults_of_both_flavours_when_read_then_constants_are_constants() {

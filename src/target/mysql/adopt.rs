@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::defaults;
-use super::session::fnv;
+use super::names::fnv;
 use super::types::{self, Chosen};
 use crate::definition::{ColumnDef, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, TableDef};
 use crate::error::{Error, Result};
@@ -119,7 +119,11 @@ fn shape<'a>(
         if c.generated.is_some() {
             remarks.push(format!("{}: column {} is computed by the source and an ordinary one here", def.name, c.name));
         }
-        let chosen = types::choose(&c.data, engine);
+        // A rule's word counts, whatever the type is here.
+        let chosen = match homes.type_of(&def.name, &c.name) {
+            Some(sql) => Chosen { sql: sql.to_owned(), charset: "", remark: None },
+            None => types::choose(&c.data, engine),
+        };
         if let Some(r) = chosen.remark {
             remarks.push(format!("{}: column {} ({}) {r}", def.name, c.name, c.type_name));
         }
@@ -461,7 +465,11 @@ pub fn adopt_table(engine: &str, table: &Table, settings: &Settings, homes: &Hom
     let key: Vec<usize> = table.key().to_vec();
     let mut room = KEY_BYTES;
     let mut long = 0;
-    let chosen: Vec<Chosen> = table.columns.iter().map(|c| types::choose(&defaults::data_of(c), engine)).collect();
+    let choose = |c: &crate::schema::Column| match homes.type_of(&table.name, &c.name) {
+        Some(sql) => Chosen { sql: sql.to_owned(), charset: "", remark: None },
+        None => types::choose(&defaults::data_of(c), engine),
+    };
+    let chosen: Vec<Chosen> = table.columns.iter().map(choose).collect();
     for &k in &key {
         match chosen.get(k).map(|c| types::key_bytes(&c.sql, c.charset)) {
             Some(Some(n)) => room = room.saturating_sub(n),
@@ -480,7 +488,7 @@ pub fn adopt_table(engine: &str, table: &Table, settings: &Settings, homes: &Hom
         }
         let form = super::forms::form(&c.sql);
         column.kind = if c.sql == "json" { crate::schema::Kind::Json } else { form.kind() };
-        column.data = super::catalog::data(&form);
+        column.data = super::forms::data(&form);
         column.default = column
             .default
             .as_deref()

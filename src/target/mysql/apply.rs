@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::catalog::{self, Described};
+use super::ddl::Place;
 use super::merge::{self, Notes};
+use super::pipe::{Call, Expect, Pipe, by_sent_columns};
 use super::session::Session;
-use super::statements::{Limits, Shape, Statement, sort_by_key};
+use super::statements::{Limits, Shape, sort_by_key};
 use super::{bookkeeping, trouble};
 use crate::change::{Change, Op};
 use crate::error::{Error, Result};
@@ -43,59 +45,12 @@ pub struct MyApplier {
     tables: HashMap<TableName, Arc<Described>>,
     /// A transaction is open on the server.
     pub(super) open: bool,
+    /// Of the transaction that ends here everything before its schema change of that number (from 1) is committed.
+    pub(super) partial: Option<(String, u32)>,
     durable_at_once: bool,
     /// Commits that may not be on the disk yet.
     unflushed: VecDeque<(Instant, Position)>,
     durable: Option<Position>,
-}
-
-/// What a statement is expected to have done.
-#[derive(Clone, Copy)]
-enum Expect {
-    EveryRow,
-    Anything,
-    /// The checkpoint's row.
-    Fence,
-}
-
-/// A statement on its way.
-struct Call<'a> {
-    sql: Vec<u8>,
-    shape: Option<Arc<Shape>>,
-    rows: Vec<&'a Row>,
-    expect: Expect,
-    /// `update`, for messages.
-    what: &'static str,
-}
-
-/// Statements that wait to be sent together.
-#[derive(Default)]
-struct Pipe<'a> {
-    calls: Vec<Call<'a>>,
-    bytes: usize,
-}
-
-impl<'a> Pipe<'a> {
-    fn push(&mut self, call: Call<'a>) {
-        self.bytes += call.sql.len() + 1;
-        self.calls.push(call);
-    }
-    fn plain(&mut self, sql: impl Into<Vec<u8>>) {
-        self.push(Call { sql: sql.into(), shape: None, rows: Vec::new(), expect: Expect::Anything, what: "work" });
-    }
-    fn all(
-        &mut self,
-        statements: Vec<Statement>,
-        shape: &Arc<Shape>,
-        rows: &[&'a Row],
-        expect: Expect,
-        what: &'static str,
-    ) {
-        for s in statements {
-            let rows = rows.get(s.rows).unwrap_or_default().to_vec();
-            self.push(Call { sql: s.sql, shape: Some(shape.clone()), rows, expect, what });
-        }
-    }
 }
 
 impl MyApplier {
@@ -106,8 +61,16 @@ impl MyApplier {
         let flush = session.one(doing, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit").await?;
         // With a binary log, what it lacks after a crash is rolled back.
         let log = session.one(doing, "SELECT @@GLOBAL.log_bin = 0 OR @@GLOBAL.sync_binlog = 1").await?;
+        let asked =
+            format!("SELECT partial_end, partial_ddl FROM switchyard.checkpoint WHERE name = {}", literal(name));
+        let partial = session.rows("reading the checkpoint", asked).await?.pop().unwrap_or_default();
+        let partial = match partial.as_slice() {
+            [Some(end), Some(n)] => n.parse().ok().map(|n| (end.clone(), n)),
+            _ => None,
+        };
         Ok(MyApplier {
             session,
+            partial,
             name: name.to_owned(),
             epoch,
             tables: HashMap::new(),
@@ -488,7 +451,19 @@ impl MyApplier {
         pipe: &mut Pipe<'a>,
         applied: &mut Applied,
     ) -> Result<()> {
+        let changes = batch.steps.iter().filter(|s| matches!(s, Step::Ddl { .. })).count();
+        // What a schema change made durable before a crash, or before a conflict, is not applied again. Rows that are read
+        // again come as a batch of their own with the same end.
+        let done = match (&self.partial, end) {
+            (Some((at, n)), Some(end)) if *at == end.position.to_string() && changes >= *n as usize => *n,
+            _ => 0,
+        };
+        let mut number = 0;
         for step in &batch.steps {
+            number += u32::from(matches!(step, Step::Ddl { .. }));
+            if number < done {
+                continue;
+            }
             self.begin(pipe);
             match step {
                 Step::Sets(sets) => self.sets(sets, batch.convergent, pipe, &mut applied.missing).await?,
@@ -500,7 +475,7 @@ impl MyApplier {
                 }
                 Step::Ddl { ddl, before } => {
                     self.flush(pipe).await?;
-                    let Some(end) = end.filter(|_| applied.missing.is_empty()) else {
+                    let Some(end) = end else {
                         return Err(Error::fatal(format!(
                             "{} {}: a schema change inside a transaction that is applied in pieces; MySQL cannot keep the two together",
                             ddl.tag, ddl.object
@@ -508,7 +483,8 @@ impl MyApplier {
                         .with_code("switchyard:ddl")
                         .hint("make the change on the target by hand, or begin anew"));
                     };
-                    let outcome = super::ddl::apply(self, ddl, before.as_deref(), end).await?;
+                    let place = Place { end, number, missing: !applied.missing.is_empty(), keyless: keyless(batch) };
+                    let outcome = super::ddl::apply(self, ddl, before.as_deref(), place).await?;
                     self.forget_tables();
                     if let DdlOutcome::Unsafe(why) = &outcome {
                         return Err(Error::fatal(why.clone()).with_code("switchyard:ddl"));
@@ -523,8 +499,8 @@ impl MyApplier {
     fn checkpoint_sql(&self, end: &BatchEnd) -> String {
         format!(
             "UPDATE switchyard.checkpoint SET position = {}, committed_at = coalesce({}, committed_at), \
-             consistent_at = coalesce({}, consistent_at), writes = writes + 1, updated_at = CURRENT_TIMESTAMP \
-             WHERE name = {} AND epoch = {}",
+             consistent_at = coalesce({}, consistent_at), partial_end = NULL, writes = writes + 1, \
+             updated_at = CURRENT_TIMESTAMP WHERE name = {} AND epoch = {}",
             literal(&end.position.to_string()),
             end.committed_at.map_or_else(|| "NULL".into(), |a| a.to_string()),
             optional_literal(end.consistent_at.as_ref().map(|p| p.to_string()).as_deref()),
@@ -590,23 +566,8 @@ impl Applier for MyApplier {
     }
 }
 
-/// Groups rows by which columns were sent; there are few such sets.
-fn by_sent_columns<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<(Vec<usize>, Vec<&'a Row>)> {
-    let mut whole: Vec<&Row> = Vec::new();
-    let mut groups: Vec<(Vec<usize>, Vec<&Row>)> = Vec::new();
-    for row in rows {
-        if !row.has_unsent() {
-            whole.push(row);
-            continue;
-        }
-        let sent: Vec<usize> = (0..row.len()).filter(|&i| row.get(i) != Datum::Unsent).collect();
-        match groups.iter_mut().find(|(s, _)| *s == sent) {
-            Some((_, g)) => g.push(row),
-            None => groups.push((sent, vec![row])),
-        }
-    }
-    if let Some(first) = whole.first() {
-        groups.push(((0..first.len()).collect(), whole));
-    }
-    groups
+/// Whether the batch writes a table without a key, whose rows must not come twice.
+fn keyless(batch: &Batch) -> bool {
+    let sets = batch.steps.iter().filter_map(|s| if let Step::Sets(sets) = s { Some(sets) } else { None });
+    sets.flat_map(|s| &s.tables).any(|t| t.table.key().is_empty())
 }

@@ -18,7 +18,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::session::{Session, TextRow, fnv, lock_name};
+use super::names::{lock_name, short};
+use super::session::{Session, TextRow};
 use crate::change::DeadLetter;
 use crate::error::{Error, Result};
 use crate::exchange::TablePlan;
@@ -36,7 +37,7 @@ pub const DATABASE: &str = "switchyard";
 const LAYOUTS: [&[&str]; 1] = [&[
     "CREATE TABLE IF NOT EXISTS switchyard.checkpoint (
         name varchar(190) NOT NULL PRIMARY KEY, epoch bigint NOT NULL, stage varchar(20) NOT NULL, log longtext, position longtext,
-        consistent_at longtext, committed_at bigint, writes bigint NOT NULL DEFAULT 0,
+        consistent_at longtext, committed_at bigint, partial_end longtext, partial_ddl int, writes bigint NOT NULL DEFAULT 0,
         created_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, updated_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin COMMENT 'Switchyard: how far each migration into this server got'",
     "CREATE TABLE IF NOT EXISTS switchyard.table_copy (
@@ -569,13 +570,4 @@ pub async fn forget(session: &mut Session, name: &str) -> Result<Vec<String>> {
         said.push("dropped the database switchyard from the target: no migration is left there".into());
     }
     Ok(said)
-}
-
-/// A name cut to what fits into `switchyard.skipped`'s keys: long ones end in their hash.
-pub fn short(name: &str) -> String {
-    if name.chars().count() <= 190 {
-        return name.to_owned();
-    }
-    let head: String = name.chars().take(170).collect();
-    format!("{head}#{:016x}", fnv(name.as_bytes()))
 }

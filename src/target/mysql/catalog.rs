@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::forms::{Form, form};
+use super::forms::{data, form};
 use super::session::{Session, TextRow};
 use crate::definition::DataType;
 use crate::error::Result;
@@ -180,30 +180,4 @@ fn column(row: &TextRow, is_json: bool) -> (Column, bool) {
         type_name,
     };
     (column, generated)
-}
-
-/// What a column holds, in words that no engine owns.
-pub fn data(form: &Form) -> DataType {
-    match form {
-        Form::Int { bits, unsigned } => DataType::Int { bits: *bits, unsigned: *unsigned, truth: false },
-        Form::Decimal { precision, scale, .. } => DataType::Decimal { precision: Some(*precision), scale: *scale },
-        Form::Float => DataType::Float { bits: 32 },
-        Form::Double => DataType::Float { bits: 64 },
-        Form::Char(n) => DataType::Char { length: *n },
-        Form::Varchar(n) => DataType::Varchar { length: *n },
-        Form::Text(n) => DataType::Text { bytes: Some(*n) },
-        Form::Binary(n) => DataType::Bytes { length: Some(u64::from(*n)), fixed: true },
-        Form::Blob(n) => DataType::Bytes { length: Some(*n), fixed: false },
-        Form::Bit(n) => DataType::Bits { length: Some(*n), varying: false },
-        Form::Date => DataType::Date,
-        Form::Time(n) => DataType::Time { fraction: *n, span: true, zone: false },
-        Form::Datetime(n) => DataType::Timestamp { fraction: *n },
-        Form::Timestamp(n) => DataType::TimestampTz { fraction: *n },
-        Form::Year => DataType::Year,
-        Form::Enum(labels) => DataType::Enum { name: None, labels: labels.clone() },
-        Form::Set(labels) => DataType::Set { labels: labels.clone() },
-        Form::Json => DataType::Json { verbatim: false },
-        Form::Geometry => DataType::Geometry,
-        Form::Other => DataType::Other,
-    }
 }

@@ -1,8 +1,7 @@
 //! Repeats a schema change of the source on the target, as far as that is safe.
 //!
-//! DDL commits by itself. So what was applied before it is committed first, with a note that the target is consistent
-//! again only at the batch's end: a crash in between is repaired by applying the same log anew, convergently. Every step
-//! looks whether it was done already.
+//! DDL commits by itself. So what was applied before it is committed first, with a note which part of the transaction
+//! that is: a crash in between is repaired by going on from there. Every step looks whether it was done already.
 
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use super::bookkeeping;
 use super::catalog::{self, Described};
 use super::forms::{Form, form};
 use crate::change::{Ddl, DdlEffect};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mywire::quote::{literal, qualified, quoted};
 use crate::schema::{Column, Table, TableName};
 use crate::target::{BatchEnd, DdlOutcome};
@@ -37,7 +36,7 @@ fn stop(ddl: &Ddl, why: impl std::fmt::Display, way_on: impl std::fmt::Display) 
 ///
 /// # Errors
 /// The server's own; `Fenced` if the epoch was raised meanwhile.
-pub async fn apply(a: &mut MyApplier, ddl: &Ddl, before: Option<&Table>, end: &BatchEnd) -> Result<DdlOutcome> {
+pub async fn apply(a: &mut MyApplier, ddl: &Ddl, before: Option<&Table>, at: Place<'_>) -> Result<DdlOutcome> {
     let ignored = |what: &str| Ok(DdlOutcome::Ignored(format!("{} {}: {what}", ddl.tag, ddl.object)));
     match &ddl.effect {
         DdlEffect::Other => ignored("does not concern replicated rows, or is the source's own dialect"),
@@ -49,19 +48,44 @@ pub async fn apply(a: &mut MyApplier, ddl: &Ddl, before: Option<&Table>, end: &B
             format!("{table} cannot be followed: {why}"),
             "leave it out with tables.exclude, or make it one that can be followed",
         )),
-        DdlEffect::Dropped { table } => dropped(a, ddl, table, end).await,
+        DdlEffect::Dropped { table } => dropped(a, ddl, table, at).await,
         DdlEffect::Table { after, missing_values, rewritten } => {
-            changed(a, ddl, before, after, missing_values, *rewritten, end).await
+            changed(a, ddl, before, after, missing_values, *rewritten, at).await
         }
         _ => ignored("is left alone here"),
     }
 }
 
-/// Commits what was applied so far. The position stays where it is; strict apply begins again at the batch's end.
-async fn commit_before(a: &mut MyApplier, end: &BatchEnd) -> Result<()> {
+/// Where in its batch, which holds nothing but its transaction, a schema change stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The transaction's end.
+    pub end: &'a BatchEnd,
+    /// Its number among the transaction's schema changes, from 1.
+    pub number: u32,
+    /// Rows before it have to be read again at the source.
+    pub missing: bool,
+    /// The batch writes tables without a key.
+    pub keyless: bool,
+}
+
+/// Commits what was applied so far, with the note that everything before this change is done. The position stays.
+async fn commit_before(a: &mut MyApplier, ddl: &Ddl, at: Place<'_>) -> Result<()> {
+    let (end, number) = (at.end.position.to_string(), at.number);
+    // Without the note all is applied again after a crash: convergently, because rows are read again only then.
+    let noted = !at.missing;
+    if at.missing && at.keyless {
+        return Err(Error::fatal(format!(
+            "{} {}: a schema change in a transaction with rows that must be read again, and with rows of a table without a key",
+            ddl.tag, ddl.object
+        ))
+        .with_code("switchyard:ddl")
+        .hint("begin anew, and change the schema when the migration is ready"));
+    }
     let sql = format!(
-        "UPDATE switchyard.checkpoint SET consistent_at = {}, writes = writes + 1 WHERE name = {} AND epoch = {}",
-        literal(&end.position.to_string()),
+        "UPDATE switchyard.checkpoint SET partial_end = {}, partial_ddl = {number}, writes = writes + 1 \
+         WHERE name = {} AND epoch = {}",
+        if noted { literal(&end) } else { "NULL".into() },
         literal(&a.name),
         a.epoch
     );
@@ -69,11 +93,12 @@ async fn commit_before(a: &mut MyApplier, end: &BatchEnd) -> Result<()> {
         return Err(bookkeeping::fenced(&a.name, a.epoch));
     }
     a.commit().await?;
+    a.partial = noted.then_some((end, number));
     crate::faults::point("apply.before_ddl");
     Ok(())
 }
 
-async fn dropped(a: &mut MyApplier, ddl: &Ddl, table: &TableName, end: &BatchEnd) -> Result<DdlOutcome> {
+async fn dropped(a: &mut MyApplier, ddl: &Ddl, table: &TableName, at: Place<'_>) -> Result<DdlOutcome> {
     if described(a, table).await?.is_none() {
         return Ok(DdlOutcome::Applied(format!("table {table} is not on the target (any more): already so")));
     }
@@ -86,7 +111,7 @@ async fn dropped(a: &mut MyApplier, ddl: &Ddl, table: &TableName, end: &BatchEnd
             format!("run {drop} on the target, or keep it and rename it there"),
         ));
     }
-    commit_before(a, end).await?;
+    commit_before(a, ddl, at).await?;
     run(a, ddl, &drop).await?;
     Ok(DdlOutcome::Applied(format!("{drop} (it was empty)")))
 }
@@ -117,7 +142,7 @@ async fn changed(
     after: &Arc<Table>,
     missing: &[(String, String)],
     rewritten: bool,
-    end: &BatchEnd,
+    at: Place<'_>,
 ) -> Result<DdlOutcome> {
     let t = &after.name;
     if let Some(old) = before.filter(|b| b.name != after.name) {
@@ -136,16 +161,23 @@ async fn changed(
                 format!("create it there: {}", create_statement(after)),
             ));
         }
-        commit_before(a, end).await?;
+        commit_before(a, ddl, at).await?;
         run(a, ddl, &format!("CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4", quoted(&t.schema))).await?;
         run(a, ddl, &create_statement(after)).await?;
         return Ok(DdlOutcome::Applied(format!("created table {t}")));
     };
     let look = format!("SELECT 1 FROM {} LIMIT 1", qualified(t));
     let has_rows = rewritten && a.session.one(format!("looking into {t}"), look).await?.is_some();
-    // A daemon that starts after the change has read the changed definition already: then the target is what was before.
-    let stale = before.filter(|b| b.columns == after.columns);
-    let assumed = stale.map(|_| as_target_has_it(after, &have.table));
+    // A daemon that starts after the change has read the changed definition already, or none yet: then the target is what
+    // was before.
+    let stale = before.is_none_or(|b| b.columns == after.columns);
+    let assumed = if stale { as_target_has_it(after, &have.table).map(Some) } else { Ok(None) };
+    let assumed = match assumed {
+        Ok(assumed) => assumed,
+        Err(why) => {
+            return Ok(stop(ddl, why, format!("make the columns of {t} on the target what they are on the source")));
+        }
+    };
     let before = assumed.as_ref().or(before);
     let steps = match plan(before, after, &have.table, missing, has_rows) {
         Ok(steps) => steps,
@@ -166,23 +198,36 @@ async fn changed(
             format!("{t}: already so ({})", steps.had.join("; "))
         }));
     }
-    commit_before(a, end).await?;
+    commit_before(a, ddl, at).await?;
     for clause in &steps.alter {
         run(a, ddl, &format!("ALTER TABLE {} {clause}", qualified(t))).await?;
     }
     Ok(DdlOutcome::Applied(format!("{t}: {}", steps.alter.join("; "))))
 }
 
-/// The source's table as it must have been, judged by the target's: columns that the target lacks are new.
-fn as_target_has_it(after: &Table, have: &Table) -> Table {
+/// The source's table as it must have been, judged by the target's: columns that the target lacks are new, unless it has
+/// others that the source does not (then one may be the other's old name).
+fn as_target_has_it(after: &Table, have: &Table) -> Result<Table, String> {
+    let there = |name: &str| have.columns.iter().chain(&have.generated).find(|h| h.name == name);
+    let known = |name: &str| after.columns.iter().chain(&after.generated).any(|c| c.name == name);
+    let extra: Vec<&str> = have.columns.iter().map(|c| c.name.as_str()).filter(|c| !known(c)).collect();
     let mut before = after.clone();
-    before.columns.retain(|c| have.columns.iter().any(|h| h.name == c.name));
+    before.columns.retain(|c| there(&c.name).is_some());
+    if before.columns.len() < after.columns.len() && !extra.is_empty() {
+        return Err(format!(
+            "columns were added or renamed while Switchyard did not run, and the target has the columns {} that the source has not",
+            extra.join(", ")
+        ));
+    }
     for c in &mut before.columns {
-        if let Some(h) = have.columns.iter().find(|h| h.name == c.name) {
+        if let Some(h) = there(&c.name) {
+            if widens(&form(bare(&h.type_name)), &form(bare(&c.type_name))) {
+                c.type_name.clone_from(&h.type_name);
+            }
             c.nullable &= h.nullable;
         }
     }
-    before
+    Ok(before)
 }
 
 fn definition(c: &Column) -> String {

@@ -1,5 +1,6 @@
 //! Column types as MySQL and MariaDB print them (`COLUMN_TYPE`), as far as writing a value depends on them. Pure.
 
+use crate::definition::DataType;
 use crate::schema::{Column, Kind};
 
 /// What a column takes.
@@ -173,6 +174,32 @@ impl Form {
 /// What each of the columns takes.
 pub fn forms(columns: &[Column]) -> Vec<Form> {
     columns.iter().map(|c| form(&c.type_name)).collect()
+}
+
+/// What a column holds, in words that no engine owns.
+pub fn data(form: &Form) -> DataType {
+    match form {
+        Form::Int { bits, unsigned } => DataType::Int { bits: *bits, unsigned: *unsigned, truth: false },
+        Form::Decimal { precision, scale, .. } => DataType::Decimal { precision: Some(*precision), scale: *scale },
+        Form::Float => DataType::Float { bits: 32 },
+        Form::Double => DataType::Float { bits: 64 },
+        Form::Char(n) => DataType::Char { length: *n },
+        Form::Varchar(n) => DataType::Varchar { length: *n },
+        Form::Text(n) => DataType::Text { bytes: Some(*n) },
+        Form::Binary(n) => DataType::Bytes { length: Some(u64::from(*n)), fixed: true },
+        Form::Blob(n) => DataType::Bytes { length: Some(*n), fixed: false },
+        Form::Bit(n) => DataType::Bits { length: Some(*n), varying: false },
+        Form::Date => DataType::Date,
+        Form::Time(n) => DataType::Time { fraction: *n, span: true, zone: false },
+        Form::Datetime(n) => DataType::Timestamp { fraction: *n },
+        Form::Timestamp(n) => DataType::TimestampTz { fraction: *n },
+        Form::Year => DataType::Year,
+        Form::Enum(labels) => DataType::Enum { name: None, labels: labels.clone() },
+        Form::Set(labels) => DataType::Set { labels: labels.clone() },
+        Form::Json => DataType::Json { verbatim: false },
+        Form::Geometry => DataType::Geometry,
+        Form::Other => DataType::Other,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! of a noted key are left out, too, so that a change of one table's row never reaches another table's. When the source
 //! deletes the row, its note goes with it. Keys are noted as JSON of the target's own values, and found by their hash.
 
-use super::bookkeeping::short;
+use super::names::short;
 use super::statements::Shape;
 use crate::error::Error;
 use crate::mywire::quote::{list, literal, qualified, quoted};

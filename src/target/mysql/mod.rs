@@ -12,6 +12,8 @@ pub mod forms;
 mod grants;
 pub mod load;
 pub mod merge;
+pub mod names;
+mod pipe;
 pub mod quiesce;
 pub mod session;
 pub mod statements;
@@ -39,6 +41,7 @@ pub struct MysqlTarget {
     info: MyConnInfo,
     name: String,
     create_schema: bool,
+    collation: Option<String>,
     /// One session for questions and bookkeeping, made when first needed and again after it was lost.
     control: Mutex<Option<Session>>,
     /// What statements that make tables depend on; known once a session was there.
@@ -51,6 +54,7 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
         info: MyConnInfo::parse("target.url", &options.url)?,
         name: options.name,
         create_schema: options.create_schema,
+        collation: options.collation,
         control: Mutex::new(None),
         settings: OnceLock::new(),
     }))
@@ -96,7 +100,11 @@ impl MysqlTarget {
         };
         let mut control = Control(held, Some(session));
         if self.settings.get().is_none() {
-            let settings = check::settings(&mut control).await?;
+            let mut settings = check::settings(&mut control).await?;
+            if let Some(c) = &self.collation {
+                settings.collation.clone_from(c);
+            }
+            // Another caller may have been faster, with the same.
             let _ = self.settings.set(settings);
         }
         Ok(control)
@@ -105,7 +113,7 @@ impl MysqlTarget {
     fn settings(&self) -> Settings {
         self.settings.get().cloned().unwrap_or_else(|| Settings {
             flavour: crate::mywire::server::Flavour::Mysql,
-            collation: "utf8mb4_0900_ai_ci".into(),
+            collation: self.collation.clone().unwrap_or_else(|| "utf8mb4_unicode_ci".into()),
             lower_case: false,
         })
     }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::names::lock_name;
 use crate::error::{Error, Result, ResultExt};
 use crate::mywire::conn::MyConn;
 use crate::mywire::conninfo::MyConnInfo;
@@ -104,33 +105,4 @@ impl Session {
 
 fn writer_lock(name: &str, n: u32) -> String {
     lock_name(&format!("writes/{n}"), name)
-}
-
-/// The name of a migration's lock of some kind. Names of locks have 64 characters at most, count for the whole server,
-/// and are compared without regard to case; so a long name, or one with capitals, is told by its hash.
-pub fn lock_name(what: &str, name: &str) -> String {
-    let plain =
-        name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
-    if plain {
-        format!("switchyard/{what}/{name}")
-    } else {
-        format!("switchyard/{what}/#{:016x}", fnv(name.as_bytes()))
-    }
-}
-
-/// FNV-1a, 64 bits: for names, not for secrets.
-pub fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn given_names_of_migrations_when_made_into_locks_then_they_are_short_and_apart() {
-        assert_eq!(lock_name("run", "shop"), "switchyard/run/shop");
-        let (a, b) = (lock_name("run", "Shop"), lock_name("run", &"x".repeat(90)));
-        assert!(a != b && a.len() <= 64 && b.len() <= 64 && a != lock_name("run", "shop"), "{a} {b}");
-    }
 }
