@@ -100,7 +100,7 @@ fn schema_changes(from: Flavour, to: Flavour) {
     let twins = Twins::start(from, to);
     twins.at_source(
         "create table t (id int auto_increment primary key, a varchar(20), gone int); insert into t (a, gone) values ('x', 1), ('y', 2); \
-         create table g (id int primary key, v int); insert into g values (1, 1), (2, 2); create table old (id int primary key); insert into old values (1)",
+         create table g (id int primary key, v int); insert into g values (1, 1), (2, 2);",
     );
     let mut daemon = Daemon::spawn(&twins.config());
     daemon.ready();
@@ -117,13 +117,12 @@ fn schema_changes(from: Flavour, to: Flavour) {
         "create table _g_gho like g; alter table _g_gho add column more varchar(10) default 'm'; insert into _g_gho (id, v) select id, v from g; \
          update g set v = 10 where id = 1; replace into _g_gho (id, v) select id, v from g where id = 1; \
          rename table g to _g_del, _g_gho to g; insert into g values (3, 3, 'new'); update g set v = v + 1 where id = 2; drop table _g_del; \
-         rename table old to renamed; insert into renamed values (2); create table short (id int primary key); insert into short values (1); drop table short",
+         create table short (id int primary key); insert into short values (1); drop table short",
     );
     twins.level(&mut daemon);
-    for table in ["t", "u", "g", "renamed"] {
+    for table in ["t", "u", "g"] {
         twins.assert_same(table);
     }
-    assert_eq!(twins.on_target("show tables like 'old'"), "");
     assert_eq!(twins.on_target("show tables like 'short'"), "");
     assert_eq!(twins.on_target("show tables like '%g_%'"), "");
     // A restart reads the tables as they are now.
