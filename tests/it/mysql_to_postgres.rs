@@ -180,7 +180,12 @@ fn given_kills_at_every_named_point_when_started_again_then_nothing_is_lost_or_t
 fn given_schema_changes_while_stopped_when_started_again_then_the_target_gets_them_in_order() {
     for install in installs() {
         let pair = Pair::start(&install);
-        pair.source.sql_in("shop", "create table t (id int primary key, a varchar(20)); insert into t values (1, 'x'), (2, 'y')").unwrap();
+        pair.source
+            .sql_in(
+                "shop",
+                "create table t (id int primary key, a varchar(20)); insert into t values (1, 'x'), (2, 'y')",
+            )
+            .unwrap();
         let config = pair.config();
         let mut daemon = Daemon::spawn(&config);
         daemon.ready();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::mywire::conn::MyConn;
+use crate::mywire::quote::qualified;
 
 use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
@@ -84,16 +85,33 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
          ORDER BY table_schema, table_name, index_name, seq_in_index"
     ))
     .await?;
-    let references = ask(format!(
+    let mut references = ask(format!(
         "SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema, \
          k.referenced_table_name, k.referenced_column_name, r.delete_rule, r.update_rule \
-         FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r \
+         FROM information_schema.key_column_usage k LEFT JOIN information_schema.referential_constraints r \
          ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name \
          AND r.table_name = k.table_name \
          WHERE k.table_schema NOT IN ({NOT_USERS}) AND k.referenced_table_name IS NOT NULL \
          ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position"
     ))
     .await?;
+    // MariaDB hides what a foreign key does from accounts that may only read; the table's own statement does not.
+    let mut hidden: Vec<TableName> = references
+        .iter()
+        .filter(|r| maybe(r, 7).is_none())
+        .map(|r| TableName::new(text(r, 0), text(r, 1)))
+        .filter(|t| selection.selects(t))
+        .collect();
+    hidden.dedup();
+    for table in hidden {
+        let shown = ask(format!("SHOW CREATE TABLE {}", qualified(&table))).await?;
+        let statement = shown.first().map(|r| text(r, 1)).unwrap_or_default();
+        for r in references.iter_mut().filter(|r| text(r, 0) == table.schema && text(r, 1) == table.name) {
+            let (on_delete, on_update) = actions(&statement, &text(r, 2));
+            r[7] = Some(on_delete);
+            r[8] = Some(on_update);
+        }
+    }
     let triggers = ask(format!(
         "SELECT event_object_schema, event_object_table, trigger_name FROM information_schema.triggers \
          WHERE event_object_schema NOT IN ({NOT_USERS}) ORDER BY 1, 2, 3"
@@ -399,6 +417,20 @@ fn references(def: &mut TableDef, rows: &Rows) -> Vec<String> {
     cascades
 }
 
+/// What a foreign key does on DELETE and on UPDATE, by the table's own statement.
+fn actions(statement: &str, name: &str) -> (String, String) {
+    let start = format!("CONSTRAINT `{}` FOREIGN KEY ", name.replace('`', "``"));
+    let line = statement.lines().map(str::trim_start).find(|l| l.starts_with(&start)).unwrap_or("");
+    // The clauses stand at the end; names before them are quoted.
+    let rest = line.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let of = |word: &str| {
+        let said = rest.split_once(word).map_or("", |(_, said)| said.trim_start());
+        let known = ["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT"];
+        known.iter().find(|a| said.starts_with(*a)).map_or("NO ACTION", |a| a).to_owned()
+    };
+    (of(" ON DELETE "), of(" ON UPDATE "))
+}
+
 fn action(rule: &str) -> ForeignAction {
     match rule {
         "CASCADE" => ForeignAction::Cascade,
@@ -412,6 +444,14 @@ fn action(rule: &str) -> ForeignAction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_a_printed_foreign_key_when_read_then_its_actions_are_known() {
+        let text = "CREATE TABLE `c` (\n  `p` int,\n  CONSTRAINT `f)` FOREIGN KEY (`p`) REFERENCES `a b` (`id`) ON DELETE SET NULL ON UPDATE CASCADE,\n  \
+                    CONSTRAINT `g` FOREIGN KEY (`p`) REFERENCES `x` (`id`)\n)";
+        assert_eq!(actions(text, "f)"), ("SET NULL".into(), "CASCADE".into()));
+        assert_eq!(actions(text, "g"), ("NO ACTION".into(), "NO ACTION".into()));
+    }
 
     #[test]
     fn given_defaults_of_both_flavours_when_read_then_constants_are_constants() {
