@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::mywire::conn::MyConn;
 use crate::mywire::quote::qualified;
+use mysql_async::Conn;
 
 use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
-use super::place;
 use super::types::ColumnType;
 use crate::definition::{
     ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
 };
 use crate::error::Result;
+use crate::mywire::control;
 use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::transform::select::Selection;
@@ -56,10 +56,9 @@ type Rows = Vec<Vec<Option<String>>>;
 ///
 /// # Errors
 /// Of the connection.
-pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> Result<Catalog> {
+pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &TableIds) -> Result<Catalog> {
     let doing = "reading the source's catalog";
-    let conn_is_mariadb = conn.server().is_mariadb();
-    let mut ask = async |sql: String| -> Result<Rows> { place::texts(conn, doing, &sql).await };
+    let mut ask = async |sql: String| -> Result<Rows> { control::rows(conn, doing, &sql).await };
     let tables = ask(format!(
         "SELECT table_schema, table_name, engine, COALESCE(table_rows, 0), COALESCE(data_length, 0), \
          COALESCE(avg_row_length, 0), table_comment, table_type, create_options FROM information_schema.tables \
@@ -129,7 +128,7 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
     .await?;
 
     // MariaDB's JSON is a long text with a check; nothing else tells it.
-    let documents = match conn_is_mariadb {
+    let documents = match mariadb {
         true => {
             ask(format!(
                 "SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints \
