@@ -50,32 +50,33 @@ pub async fn create(
 
 /// `ALTER TABLE t` of an object's statement.
 fn alter_head(o: &SchemaObject) -> &str {
-    o.sql.split(" ADD ").next().unwrap_or("")
+    let clause = [" ADD UNIQUE", " ADD KEY", " ADD INDEX", " ADD FULLTEXT", " ADD SPATIAL", " ADD CONSTRAINT"];
+    let quoted = |at: usize| o.sql[..at].matches('`').count() % 2 == 1;
+    let starts = clause.iter().flat_map(|c| o.sql.match_indices(c)).map(|(at, _)| at).filter(|at| !quoted(*at));
+    &o.sql[..starts.min().unwrap_or(0)]
 }
 
 async fn indexes(session: &mut Session, head: &str, objects: &[&SchemaObject]) -> Result<()> {
-    let Some(first) = objects.first() else { return Ok(()) };
     // The statement has the table's name here, the object the source's.
     let asked = format!("SHOW INDEX FROM {}", head.trim_start_matches("ALTER TABLE "));
-    let doing =
-        format!("making the indexes of {}.{} on the target", first.schema, head.trim_start_matches("ALTER TABLE "));
+    let doing = format!("making the indexes of {} on the target", head.trim_start_matches("ALTER TABLE "));
     let there = session.rows(&doing, asked).await?;
     let has = |name: &str| {
         there.iter().any(|r| r.get(2).and_then(Option::as_ref).is_some_and(|n| n.to_lowercase() == name.to_lowercase()))
     };
-    let add: Vec<&str> =
-        objects.iter().filter(|o| !has(&o.name)).map(|o| o.sql.get(head.len() + 1..).unwrap_or("")).collect();
-    if add.is_empty() {
-        return Ok(());
-    }
-    session
-        .run(&doing, format!("{head} {}", add.join(", ")))
-        .await
-        .map(drop)
-        .map_err(|e| match e.code() {
+    let add = objects.iter().filter(|o| !has(&o.name)).map(|o| o.sql.get(head.len() + 1..).unwrap_or(""));
+    // InnoDB makes one FULLTEXT index at a time (error 1795).
+    let (alone, together): (Vec<&str>, Vec<&str>) = add.partition(|a| a.starts_with("ADD FULLTEXT "));
+    for add in [together.join(", ")].into_iter().chain(alone.into_iter().map(str::to_owned)) {
+        if add.is_empty() {
+            continue;
+        }
+        session.run(&doing, format!("{head} {add}")).await.map_err(|e| match e.code() {
             Some("1062") => e.hint("rows of the source are equal under the target's collation in a unique key: give its columns a collation that tells them apart (utf8mb4_bin, or target.collation), or change the rows at the source; then start again"),
             _ => e,
-        })
+        })?;
+    }
+    Ok(())
 }
 
 async fn foreign_key(session: &mut Session, o: &SchemaObject) -> Result<()> {

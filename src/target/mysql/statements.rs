@@ -489,13 +489,18 @@ impl Shape {
         Ok(sql)
     }
 
-    /// `LOAD DATA LOCAL` into `into`. The file's character set is `binary`, so that every byte arrives as it is; JSON
-    /// alone refuses text of that set and is told that it is UTF-8.
+    /// `LOAD DATA LOCAL` into `into`. The file's character set is `binary`, so that every byte arrives as it is. JSON refuses
+    /// text of that set, and columns of other character sets would take the bytes for their own: those are told that it is
+    /// UTF-8.
     pub fn load(&self, into: &str) -> String {
         let mut columns = Vec::new();
         let mut set = Vec::new();
         for (c, form) in self.forms.iter().enumerate() {
-            if *form == Form::Json {
+            let utf8 = || {
+                let collation = self.table.columns.get(c).and_then(|c| c.collation.as_deref());
+                collation.is_some_and(|c| c.starts_with("utf8mb4"))
+            };
+            if *form == Form::Json || (form.is_text() && !utf8()) {
                 columns.push(format!("@j{c}"));
                 set.push(format!("{} = CONVERT(@j{c} USING utf8mb4)", self.column(c)));
             } else {

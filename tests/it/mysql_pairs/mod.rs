@@ -75,7 +75,7 @@ impl Twins {
         assert_eq!(columns.replace("json", "J"), self.on_target(&columns_of("store", table)).replace("json", "J"));
         let select: Vec<String> = columns.lines().map(expression).collect();
         assert!(!select.is_empty(), "{table} has no columns");
-        let sql = format!("select {} from `{table}` order by 1, 2", select.join(", "));
+        let sql = format!("select {} from `{}` order by 1, 2", select.join(", "), table.replace('`', "``"));
         let (theirs, ours) = (self.at_source(&sql), self.on_target(&sql));
         let (theirs, ours): (Vec<&str>, Vec<&str>) = (theirs.lines().collect(), ours.lines().collect());
         for (theirs, ours) in theirs.iter().zip(&ours) {

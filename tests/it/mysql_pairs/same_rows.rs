@@ -57,7 +57,7 @@ fn every_type(from: Flavour, to: Flavour) {
     let mut daemon = Daemon::spawn(&twins.config());
     daemon.ready();
     let tables = ["a", "b", "made", "words", "folded", "pairs", "keyless", "Odd `name", "doc", "found"];
-    let same = || tables.iter().for_each(|t| twins.assert_same(&t.replace('`', "``")));
+    let same = || tables.iter().for_each(|t| twins.assert_same(t));
     same();
     twins.at_source(
         "set sql_mode = ''; insert into b select * from a where id > 1; update b set i4 = 7 where id = 2; \
@@ -122,8 +122,7 @@ fn schema_changes(from: Flavour, to: Flavour) {
     twins.at_source(
         "create table _g_gho like g; alter table _g_gho add column more varchar(10) default 'm'; insert into _g_gho (id, v) select id, v from g; \
          update g set v = 10 where id = 1; replace into _g_gho (id, v) select id, v from g where id = 1; \
-         rename table g to _g_del, _g_gho to g; insert into g values (3, 3, 'new'); update g set v = v + 1 where id = 2; drop table _g_del; \
-         create table short (id int primary key); insert into short values (1); drop table short",
+         rename table g to _g_del, _g_gho to g; insert into g values (3, 3, 'new'); update g set v = v + 1 where id = 2; drop table _g_del",
     );
     twins.level(&mut daemon);
     for table in ["t", "u", "g"] {
