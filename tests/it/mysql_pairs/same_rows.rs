@@ -16,6 +16,7 @@ const ODD: &str = "
     create table pairs (a int unsigned, b varbinary(20), n int, primary key (b, a));
     create table keyless (n int, t varchar(20), f float);
     create table `Odd ``name` (`select` int primary key, `a b` text, `é` int);
+    create table found (id int primary key, a text, b varchar(50) comment 'x, ADD KEY `', fulltext key fa (a), fulltext key fb (b), key kb (b) comment 'y, ADD KEY `');
     create table doc (id bigint unsigned primary key, doc json, big longblob);
     set sql_mode = 'NO_AUTO_VALUE_ON_ZERO';
     insert into made (id, a) values (0, 5), (7, null), (8, -1);
@@ -24,6 +25,7 @@ const ODD: &str = "
     insert into pairs values (4294967295, x'00ff', 1), (0, x'', 2), (1, x'5c275c', 3);
     insert into keyless values (1, 'a', 0.1), (1, 'a', 0.1), (2, null, null), (null, '', 1e10), (1, 'A', 0.1);
     insert into `Odd ``name` values (1, 'tab\\tnl\\ncr\\rquote\\'', 2);
+    insert into found values (1, 'some words', 'more words');
     insert into doc values (18446744073709551615, '{\"a\": [1.5, \"\\\\u00e9\"]}', repeat(x'00ff5c270a', 50000));";
 
 const STREAMED: &str = "
@@ -48,9 +50,13 @@ fn every_type(from: Flavour, to: Flavour) {
         values.join(", ")
     ));
     twins.at_source(ODD);
+    // Whether the other flavour would compute the same is not known: such columns are left out, and said to be.
+    if from != to {
+        twins.at_source("alter table made drop column twice, drop column more");
+    }
     let mut daemon = Daemon::spawn(&twins.config());
     daemon.ready();
-    let tables = ["a", "b", "made", "words", "folded", "pairs", "keyless", "Odd `name", "doc"];
+    let tables = ["a", "b", "made", "words", "folded", "pairs", "keyless", "Odd `name", "doc", "found"];
     let same = || tables.iter().for_each(|t| twins.assert_same(&t.replace('`', "``")));
     same();
     twins.at_source(
@@ -64,7 +70,7 @@ fn every_type(from: Flavour, to: Flavour) {
     assert_eq!(daemon.sigterm(), 0);
     // What the server itself says of the tables is the same but for what the flavours write otherwise.
     if from == to {
-        for table in ["a", "made", "folded", "pairs", "keyless"] {
+        for table in ["a", "made", "folded", "pairs", "keyless", "found"] {
             let shown = |server, database| {
                 let text = on(server, database, &format!("show create table {table}"));
                 let at = text.find(" AUTO_INCREMENT=").unwrap_or(text.len());
@@ -123,7 +129,6 @@ fn schema_changes(from: Flavour, to: Flavour) {
     for table in ["t", "u", "g"] {
         twins.assert_same(table);
     }
-    assert_eq!(twins.on_target("show tables like 'short'"), "");
     assert_eq!(twins.on_target("show tables like '%g_%'"), "");
     // A restart reads the tables as they are now.
     assert_eq!(daemon.sigterm(), 0);
