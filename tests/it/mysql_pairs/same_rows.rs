@@ -131,7 +131,9 @@ fn schema_changes(from: Flavour, to: Flavour) {
     assert_eq!(twins.on_target("show tables like '%g_%'"), "");
     // A restart reads the tables as they are now.
     assert_eq!(daemon.sigterm(), 0);
-    twins.at_source("alter table t add column last text; update t set last = concat('l', id); delete from t where id = 2");
+    twins.at_source(
+        "alter table t add column last text; update t set last = concat('l', id); delete from t where id = 2",
+    );
     let mut daemon = Daemon::spawn(&twins.config());
     twins.level(&mut daemon);
     twins.assert_same("t");
