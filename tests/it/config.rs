@@ -165,7 +165,15 @@ fn given_types_for_a_server_of_the_same_engine_when_read_then_they_are_refused()
 #[test]
 fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     let read = |name: &str| std::fs::read_to_string(format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    for name in ["example.toml", "postgres-to-postgres.toml", "mysql-to-postgres.toml", "postgres-to-mysql.toml", "mysql-to-mysql.toml", "consolidate.toml", "legacy.toml"] {
+    for name in [
+        "example.toml",
+        "postgres-to-postgres.toml",
+        "mysql-to-postgres.toml",
+        "postgres-to-mysql.toml",
+        "mysql-to-mysql.toml",
+        "consolidate.toml",
+        "legacy.toml",
+    ] {
         parse(&read(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     // Keys that are off begin with # and no space: switched on they must parse, too.
