@@ -8,6 +8,8 @@ TEST_THREADS ?= 4
 # What a soak runs, and how long each of its tests may go on.
 SOAK ?= soak_
 SOAK_SECONDS ?= 600
+# Which benchmarks, and their options: `scripts/bench.sh --help`. --smoke only tries whether they run.
+BENCH ?=
 # Which fuzz target, and how long.
 FUZZ ?= pgoutput
 FUZZ_SECONDS ?= 60
@@ -44,10 +46,10 @@ demo: ## The whole story on private servers, in under two minutes after the buil
 	target/release/switchyard demo --yes
 
 .PHONY: bench
-bench: ## Compare with plain COPY, pgcopydb and native logical replication
+bench: ## Compare with pgcopydb, pgloader, COPY, LOAD DATA and native replication (BENCH=names and options)
 	scripts/servers.sh bench
 	cargo build --locked --release
-	scripts/bench.sh
+	scripts/bench.sh $(BENCH)
 
 .PHONY: servers
 servers: ## Get every server that tests, demos and benchmarks may want

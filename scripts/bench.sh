@@ -2,37 +2,47 @@
 # Measures Switchyard beside its peers and prints tables for docs/benchmarks.md.
 #
 #   scripts/bench.sh [copy] [stream] [capture] [rules] [latency] [memory] [micro] [option…]
+#   scripts/bench.sh [my-copy] [pg-my-copy] [my-stream] [my-capture] [my-memory] [option…]
 #
-# Without names everything runs: about 20 minutes on a quiet machine with two cores. Options go to the benchmark:
-# --rounds N, --scale N, --transactions N, --seconds N, --gigabytes N (the large table of `memory`), --alone (no peers).
+# Without names everything runs: about 35 minutes on a quiet machine with two cores. Options go to the benchmark:
+# --rounds N, --scale N, --transactions N, --seconds N, --my-rows N, --my-transactions N,
+# --gigabytes N (the large table of `memory` and `my-memory`), --alone (no peers).
+# --smoke takes tiny sizes and one round: whether everything runs, not how fast.
 # Everything runs on private servers on 127.0.0.1 that are gone afterwards; needs 8 GB of disk.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-names=() options=() micro=no
+names=() options=() micro=no smoke=no
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,/^set -e/{/^set -e/!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     micro) micro=yes ;;
     copy | stream | capture | rules | latency | memory) names+=("$1") ;;
+    my-copy | pg-my-copy | my-stream | my-capture | my-memory) names+=("$1") ;;
+    --smoke)
+      smoke=yes
+      options+=(--rounds 1 --scale 1 --transactions 1000 --seconds 2 --rows 20000
+        --my-rows 20000 --my-transactions 800 --my-table-rows 1000) ;;
     *) options+=("$1") ;;
   esac
   shift
 done
 if [ ${#names[@]} = 0 ] && [ "$micro" = no ]; then
-  names=(copy stream capture rules latency memory)
-  micro=yes
+  names=(copy stream capture rules latency memory my-copy pg-my-copy my-stream my-capture my-memory)
+  [ "$smoke" = yes ] || micro=yes
 fi
 case " ${options[*]-} " in
   *" --alone "*) ;;
   *)
-    case " ${names[*]-} " in
-      *" copy "*)
-        command -v pgcopydb >/dev/null || {
-          echo "bench: error: pgcopydb is not installed: run scripts/servers.sh bench, or give --alone" >&2
-          exit 1
-        } ;;
-    esac ;;
+    for peer in "copy pgcopydb" "my-copy pgloader"; do
+      case " ${names[*]-} " in
+        *" ${peer% *} "*)
+          command -v "${peer#* }" >/dev/null || {
+            echo "bench: error: ${peer#* } is not installed: run scripts/servers.sh bench, or give --alone" >&2
+            exit 1
+          } ;;
+      esac
+    done ;;
 esac
 if [ ${#names[@]} -gt 0 ]; then
   cargo bench --locked --bench peers -- "${names[@]}" ${options[@]+"${options[@]}"}

@@ -6,7 +6,7 @@
 #   scripts/servers.sh base      what `make demo` needs
 #   scripts/servers.sh tests     what `make test` needs: base, MySQL and MariaDB
 #   scripts/servers.sh matrix    tests, and PostgreSQL 17 and 18 (needs root)
-#   scripts/servers.sh bench     base, and the programs that `make bench` compares with
+#   scripts/servers.sh bench     tests, and the programs that `make bench` compares with
 #   scripts/servers.sh mysql | mariadb | mongo | nats | prometheus | chromium | compose
 #   scripts/servers.sh all       everything above
 #   scripts/servers.sh status    what is there; installs nothing
@@ -192,8 +192,8 @@ matrix() {
 }
 
 bench() {
-  base
-  packages pgcopydb
+  tests
+  packages pgcopydb pgloader
 }
 
 mariadb() {
@@ -305,7 +305,7 @@ status() {
     major=$(basename "$(dirname "$(dirname "$name")")")
     say "PostgreSQL $major: chroot ${name%/usr/lib/postgresql/*}"
   done
-  for name in openssl cc pgcopydb pgbench mariadbd nats-server promtool chromium docker-compose; do
+  for name in openssl cc pgcopydb pgloader pgbench mariadbd nats-server promtool chromium docker-compose; do
     say "$name: $(type -P "$name" || echo 'not there')"
   done
   for name in mysql/bin/mysqld mongo/bin/mongod; do

@@ -10,12 +10,24 @@
 //! | `pair.rs` | one source with two targets kept level: native logical replication's and Switchyard's |
 //! | `report.rs` | medians, spreads, ratios, tables that can be pasted |
 //! | `copy.rs` `stream.rs` `capture.rs` `latency.rs` `rules.rs` `memory.rs` | one sub-benchmark each |
+//! | `my_rig.rs` | MySQL and MariaDB servers with the same settings, SQL sessions, and the `mysql` program |
+//! | `my_table.rs` | the table of the copies between engines |
+//! | `my_load.rs` | the load of sysbench's `oltp_write_only` |
+//! | `my_copy.rs` | `my-copy` and `pg-my-copy` |
+//! | `my_stream.rs` `my_capture.rs` `my_memory.rs` | one sub-benchmark each, with MySQL as source |
 
 mod capture;
 mod copy;
 mod daemon;
 mod latency;
 mod memory;
+mod my_capture;
+mod my_copy;
+mod my_load;
+mod my_memory;
+mod my_rig;
+mod my_stream;
+mod my_table;
 mod pair;
 mod report;
 mod rig;
@@ -39,6 +51,16 @@ enum Work {
     Rules,
     /// The largest memory that Switchyard held
     Memory,
+    /// A copy of MariaDB into PostgreSQL: pgloader, Switchyard
+    MyCopy,
+    /// A copy of PostgreSQL into MySQL: LOAD DATA LOCAL, Switchyard
+    PgMyCopy,
+    /// A backlog of MySQL until another MySQL is level: a native replica, Switchyard
+    MyStream,
+    /// Decoding a backlog of MySQL without a target
+    MyCapture,
+    /// The largest memory that Switchyard held between MySQL and PostgreSQL
+    MyMemory,
 }
 
 /// Measure Switchyard beside its peers.
@@ -65,6 +87,15 @@ struct Args {
     /// Rows of the one transaction whose memory is measured
     #[arg(long, default_value_t = 2_000_000)]
     rows: u64,
+    /// Rows of the table that is copied between engines, and of the one transaction from MySQL whose memory is measured
+    #[arg(long, default_value_t = 1_000_000)]
+    my_rows: u64,
+    /// Rows of each of MySQL's four tables that transactions change
+    #[arg(long, default_value_t = 100_000)]
+    my_table_rows: u64,
+    /// Transactions of a backlog of MySQL: four row changes each
+    #[arg(long, default_value_t = 60_000)]
+    my_transactions: u64,
     /// Size of the table whose copy's memory is measured; 0 leaves it out. Needs 2.5 times that on disk
     #[arg(long, default_value_t = 0)]
     gigabytes: u64,
@@ -93,6 +124,11 @@ fn main() -> anyhow::Result<()> {
             Work::Latency => latency::run(&rig, &args)?,
             Work::Rules => rules::run(&rig, &args)?,
             Work::Memory => memory::run(&rig, &args)?,
+            Work::MyCopy => my_copy::into_postgres(&rig, &args)?,
+            Work::PgMyCopy => my_copy::into_mysql(&rig, &args)?,
+            Work::MyStream => my_stream::run(&rig, &args)?,
+            Work::MyCapture => my_capture::run(&rig, &args)?,
+            Work::MyMemory => my_memory::run(&rig, &args)?,
         };
         println!("{table}\nLoad average before {before}, after {}.\n", report::load());
     }

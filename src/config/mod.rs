@@ -93,9 +93,9 @@ pub struct TargetConfig {
     /// Whether tables, keys, indexes, constraints and sequences are made as the source has them.
     #[serde(default = "yes")]
     pub create_schema: bool,
-    /// The collation of tables that are made, of the character set utf8mb4; for MySQL and MariaDB. Default: the database's.
+    /// The collation of tables that are made, of the character set utf8mb4; for MySQL and MariaDB. Empty: the database's.
     #[serde(default)]
-    pub collation: Option<String>,
+    pub collation: String,
 }
 
 /// `[tables]`
@@ -498,7 +498,7 @@ impl Config {
             name: self.name.clone(),
             url: self.target.url.clone(),
             create_schema: self.target.create_schema,
-            collation: self.target.collation.clone(),
+            collation: Some(self.target.collation.clone()).filter(|c| !c.is_empty()),
         }
     }
 }

@@ -111,7 +111,8 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
     for (key, url) in [("source.url", &config.source.url), ("target.url", &config.target.url)] {
         let scheme = scheme(url);
         let mysql = matches!(scheme.as_str(), "mysql" | "mariadb");
-        if let (true, Some(collation)) = (key == "target.url", &config.target.collation) {
+        let collation = &config.target.collation;
+        if key == "target.url" && !collation.is_empty() {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if !mysql {
                 let what = "is for MySQL and MariaDB; collations of PostgreSQL come with the schema";

@@ -59,6 +59,21 @@ pub async fn server(conn: &mut Conn, info: &MyConnInfo) -> Result<crate::schema:
     })
 }
 
+/// A query's rows as texts.
+///
+/// # Errors
+/// As any statement.
+pub async fn rows(conn: &mut Conn, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+    let rows: Vec<mysql_async::Row> = conn.query(sql).await.map_err(|e| wrap(doing, &e))?;
+    // The text protocol has nothing but texts.
+    let text = |value: mysql_async::Value| match value {
+        mysql_async::Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        _ => None,
+    };
+    // No column was taken out of a row before, which is all that `unwrap` asks for.
+    Ok(rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect())
+}
+
 /// An error from a mysql_async call, with what was being done.
 pub fn wrap(doing: impl std::fmt::Display, e: &mysql_async::Error) -> Error {
     use mysql_async::Error as E;

@@ -503,6 +503,11 @@ fn adopted(
             DdlEffect::Table { after: Arc::new(adopt(&after)?), missing_values, rewritten }
         }
         DdlEffect::Dropped { table } => DdlEffect::Dropped { table: rules.homes().table(&table) },
+        DdlEffect::Unfollowed { table, why } if foreign => {
+            return Err(Error::fatal(format!("{table}: {why}: the source ran {} {}", ddl.tag, ddl.object))
+                .with_code("switchyard:ddl")
+                .hint("leave the table out with tables.exclude and start again; to have it, begin anew: `switchyard finish`, empty the target's tables, run"));
+        }
         DdlEffect::Unfollowed { table, why } => DdlEffect::Unfollowed { table, why },
         DdlEffect::Emptied { table, path } if foreign => {
             let root = path.last().map(|p| p.parent.to_string()).unwrap_or_default();

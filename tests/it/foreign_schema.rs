@@ -317,7 +317,8 @@ async fn given_tables_that_exist_for_another_engine_when_checked_then_types_that
         )
         .unwrap();
     let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
-    let options = TargetOptions { name: "x".into(), url: server.url("postgres").into(), create_schema: false };
+    let options =
+        TargetOptions { name: "x".into(), url: server.url("postgres").into(), create_schema: false, collation: None };
     let target = switchyard::target::open(options).unwrap();
     let theirs = rows_of(&shop()[0]);
     let here = std::sync::Arc::new(target.adopt_table("mysql", &theirs, &homes).unwrap());

@@ -48,6 +48,7 @@ fn layer(module: &str) -> Option<Layer> {
         "target/mysql/forms",
         "target/mysql/merge",
         "target/mysql/names",
+        "target/mysql/own",
         "target/mysql/statements",
         "target/mysql/types",
         "target/mysql/values",

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use switchyard::change::DdlEffect;
 use switchyard::mywire::conn::{MyConn, Preset};
 use switchyard::mywire::conninfo::MyConnInfo;
+use switchyard::mywire::control;
 use switchyard::sandbox::{self, Flavour, MyInstall, MyServer};
 use switchyard::schema::{RowIdentity, Table, TableName};
 use switchyard::source::ids::TableIds;
@@ -148,6 +149,7 @@ fn installs() -> [MyInstall; 2] {
 struct Lab {
     _server: MyServer,
     conn: MyConn,
+    books: mysql_async::Conn,
     session: Session,
     ids: TableIds,
     selection: Selection,
@@ -162,13 +164,14 @@ impl Lab {
             .unwrap();
         let info = MyConnInfo::parse("source.url", &SecretString::from(server.url(""))).unwrap();
         let mut conn = MyConn::connect(&info, "source", "test", Preset::Source).await.unwrap();
+        let books = control::connect(&info, "source", "test", Preset::Source).await.unwrap();
         conn.execute("SET SESSION sql_mode = 'STRICT_TRANS_TABLES'").await.unwrap();
         let (a, b, c) = conn.server().number;
         let version = u32::from(a) * 10_000 + u32::from(b) * 100 + u32::from(c);
         let session = Session { mariadb: server.flavour() == Flavour::Mariadb, version, ..Session::default() };
         let session = session.with_time_zone("+00:00").with_sql_mode(1 << 21);
         let selection = Selection::new(&["d.*"], &[]).unwrap();
-        Lab { _server: server, conn, session, ids: TableIds::default(), selection }
+        Lab { _server: server, conn, books, session, ids: TableIds::default(), selection }
     }
 
     async fn run(&mut self, sql: &str) {
@@ -176,7 +179,7 @@ impl Lab {
     }
 
     async fn tables(&mut self) -> BTreeMap<String, Described> {
-        let read = catalog::read(&mut self.conn, &self.selection, &self.ids).await.unwrap();
+        let read = catalog::read(&mut self.books, self.session.mariadb, &self.selection, &self.ids).await.unwrap();
         read.tables.into_iter().map(|d| (d.table.name.name.clone(), d)).collect()
     }
 

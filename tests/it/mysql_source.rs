@@ -107,13 +107,13 @@ fn changes(events: &[Event]) -> Vec<&Change> {
 }
 
 /// Column definitions and rows for every type, by what both servers know.
-const COLUMNS: &str = "id int primary key, i1 tinyint, u1 tinyint unsigned, b1 tinyint(1), i2 smallint, u2 smallint unsigned, \
+pub const COLUMNS: &str = "id int primary key, i1 tinyint, u1 tinyint unsigned, b1 tinyint(1), i2 smallint, u2 smallint unsigned, \
     i3 mediumint, u3 mediumint unsigned, i4 int, u4 int unsigned, i8 bigint, u8 bigint unsigned, d decimal(10,2), \
     dd decimal(65,30), f float, f2 double, y year, bi bit(1), bb bit(20), da date, t0 time, t6 time(6), dt datetime, dt3 datetime(3), \
     dt6 datetime(6), ts timestamp null, ts6 timestamp(6) null, c char(10), v varchar(100), vl varchar(100) character set latin1, \
     tx text, mt mediumtext, lt longtext, bn binary(4), vb varbinary(20), bl blob, e enum('a','b,c','it''s'), s set('x','y','z'), \
     j json, g geometry";
-const ROWS: &[&str] = &[
+pub const ROWS: &[&str] = &[
     "1, -128, 255, 1, -32768, 65535, -8388608, 16777215, -2147483648, 4294967295, -9223372036854775808, 18446744073709551615, \
      -12345678.90, 0.000000000000000000000000000001, 0.1, 0.1, 2024, b'1', b'10101010101010101010', '2024-02-29', '-838:59:59', '12:34:56.789012', \
      '2024-02-29 12:34:56', '2024-02-29 12:34:56.780', '2024-02-29 12:34:56.000001', '2024-02-29 12:34:56', '2038-01-19 03:14:07.999999', \
@@ -243,7 +243,7 @@ async fn given_keys_of_many_kinds_when_cut_while_written_then_every_row_is_there
             let id = tables.iter().find(|t| t.name.name == name).unwrap().id;
             changes(&events).into_iter().filter(|c| c.table == id).count()
         };
-        assert_eq!((of("ints"), of("texts"), of("bytes"), of("nokey")), (1998, 1, 3998, 0));
+        assert_eq!((of("ints"), of("texts"), of("bytes"), of("nokey")), (1997, 1, 3998, 0));
         tail.task.abort();
     }
 }

@@ -175,3 +175,37 @@ fn given_kills_at_every_named_point_when_started_again_then_nothing_is_lost_or_t
         assert_eq!(daemon.sigterm(), 0);
     }
 }
+
+#[test]
+fn given_schema_changes_while_stopped_when_started_again_then_the_target_gets_them_in_order() {
+    for install in installs() {
+        let pair = Pair::start(&install);
+        pair.source
+            .sql_in(
+                "shop",
+                "create table t (id int primary key, a varchar(20)); insert into t values (1, 'x'), (2, 'y')",
+            )
+            .unwrap();
+        let config = pair.config();
+        let mut daemon = Daemon::spawn(&config);
+        daemon.ready();
+        assert_eq!(daemon.sigterm(), 0);
+        // The catalog that the next start reads is later than the log's place.
+        pair.source
+            .sql_in(
+                "shop",
+                "update t set a = 'xx' where id = 1; alter table t add column n int not null default 7; insert into t values (3, 'z', 8); \
+                 alter table t drop column a; insert into t values (4, 9); alter table t add column b json; insert into t values (5, 1, '[]')",
+            )
+            .unwrap();
+        let mut daemon = Daemon::spawn(&config);
+        daemon.ready();
+        let mut sql = pair.on_target();
+        wait_until("the last row has come", PATIENCE, || {
+            sql.try_rows("select 1 from t where id = 5").is_ok_and(|r| r.len() == 1)
+        });
+        assert_eq!(sql.one("select string_agg(id || ':' || n, ' ' order by id) from t"), "1:7 2:7 3:8 4:9 5:1");
+        assert_eq!(sql.one("select string_agg(column_name, ' ' order by ordinal_position) from information_schema.columns where table_name = 't'"), "id n b");
+        assert_eq!(daemon.sigterm(), 0);
+    }
+}

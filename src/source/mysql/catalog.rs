@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::mywire::conn::MyConn;
+use crate::mywire::quote::qualified;
+use mysql_async::Conn;
 
 use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
-use super::place;
 use super::types::ColumnType;
-use crate::definition::{ColumnDef, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef};
+use crate::definition::{
+    ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
+};
 use crate::error::Result;
-use crate::schema::{Column, Identity, RowIdentity, Table, TableName};
+use crate::mywire::control;
+use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::transform::select::Selection;
 
@@ -53,9 +56,9 @@ type Rows = Vec<Vec<Option<String>>>;
 ///
 /// # Errors
 /// Of the connection.
-pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> Result<Catalog> {
+pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &TableIds) -> Result<Catalog> {
     let doing = "reading the source's catalog";
-    let mut ask = async |sql: String| -> Result<Rows> { place::texts(conn, doing, &sql).await };
+    let mut ask = async |sql: String| -> Result<Rows> { control::rows(conn, doing, &sql).await };
     let tables = ask(format!(
         "SELECT table_schema, table_name, engine, COALESCE(table_rows, 0), COALESCE(data_length, 0), \
          COALESCE(avg_row_length, 0), table_comment, table_type, create_options FROM information_schema.tables \
@@ -81,16 +84,33 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
          ORDER BY table_schema, table_name, index_name, seq_in_index"
     ))
     .await?;
-    let references = ask(format!(
+    let mut references = ask(format!(
         "SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema, \
          k.referenced_table_name, k.referenced_column_name, r.delete_rule, r.update_rule \
-         FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r \
+         FROM information_schema.key_column_usage k LEFT JOIN information_schema.referential_constraints r \
          ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name \
          AND r.table_name = k.table_name \
          WHERE k.table_schema NOT IN ({NOT_USERS}) AND k.referenced_table_name IS NOT NULL \
          ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position"
     ))
     .await?;
+    // MariaDB hides what a foreign key does from accounts that may only read; the table's own statement does not.
+    let mut hidden: Vec<TableName> = references
+        .iter()
+        .filter(|r| maybe(r, 7).is_none())
+        .map(|r| TableName::new(text(r, 0), text(r, 1)))
+        .filter(|t| selection.selects(t))
+        .collect();
+    hidden.dedup();
+    for table in hidden {
+        let shown = ask(format!("SHOW CREATE TABLE {}", qualified(&table))).await?;
+        let statement = shown.first().map(|r| text(r, 1)).unwrap_or_default();
+        for r in references.iter_mut().filter(|r| text(r, 0) == table.schema && text(r, 1) == table.name) {
+            let (on_delete, on_update) = actions(&statement, &text(r, 2));
+            r[7] = Some(on_delete);
+            r[8] = Some(on_update);
+        }
+    }
     let triggers = ask(format!(
         "SELECT event_object_schema, event_object_table, trigger_name FROM information_schema.triggers \
          WHERE event_object_schema NOT IN ({NOT_USERS}) ORDER BY 1, 2, 3"
@@ -107,11 +127,24 @@ pub async fn read(conn: &mut MyConn, selection: &Selection, ids: &TableIds) -> R
     ))
     .await?;
 
+    // MariaDB's JSON is a long text with a check; nothing else tells it.
+    let documents = match mariadb {
+        true => {
+            ask(format!(
+                "SELECT constraint_schema, table_name, check_clause FROM information_schema.check_constraints \
+                 WHERE constraint_schema NOT IN ({NOT_USERS}) AND check_clause LIKE 'json_valid(%'"
+            ))
+            .await?
+        }
+        false => Vec::new(),
+    };
+
     let mut of_table = ByTable::default();
     of_table.fill(columns, |t| &mut t.columns);
     of_table.fill(statistics, |t| &mut t.statistics);
     of_table.fill(references, |t| &mut t.references);
     of_table.fill(triggers, |t| &mut t.triggers);
+    of_table.fill(documents, |t| &mut t.documents);
     let mut catalog = Catalog::default();
     let mut schemas: Vec<String> = Vec::new();
     for row in &tables {
@@ -164,6 +197,8 @@ struct Parts {
     statistics: Rows,
     references: Rows,
     triggers: Rows,
+    /// Checks that a column holds JSON.
+    documents: Rows,
 }
 
 #[derive(Default)]
@@ -215,7 +250,12 @@ fn describe(name: TableName, row: &[Option<String>], parts: &Parts, ids: &TableI
     };
     let mut types = Vec::new();
     for c in &parts.columns {
-        let (column, defined, charset) = column(c);
+        let (mut column, mut defined, charset) = column(c);
+        let check = format!("json_valid(`{}`)", column.name.replace('`', "``"));
+        if column.type_name == "longtext" && parts.documents.iter().any(|d| text(d, 2).eq_ignore_ascii_case(&check)) {
+            (column.data, column.kind) = (DataType::Json { verbatim: true }, Kind::Json);
+            defined.data = column.data.clone();
+        }
         let generated = defined.generated.is_some();
         if !generated {
             types.push(ColumnType::parse(&column.type_name, charset.as_deref()).map_err(|e| e.message().to_owned()));
@@ -269,7 +309,6 @@ fn column(c: &[Option<String>]) -> (Column, ColumnDef, Option<String>) {
 /// A default as the catalog prints it: MySQL prints constants bare and marks expressions in EXTRA, MariaDB prints every
 /// default as an expression, constants in quotes.
 pub fn default_value(text: &str, computed: bool, on_update: bool, data: &crate::definition::DataType) -> DefaultValue {
-    use crate::definition::DataType;
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("current_timestamp") || lower.starts_with("now(") || lower.starts_with("(now(") {
         return DefaultValue::Now { on_update };
@@ -377,6 +416,20 @@ fn references(def: &mut TableDef, rows: &Rows) -> Vec<String> {
     cascades
 }
 
+/// What a foreign key does on DELETE and on UPDATE, by the table's own statement.
+fn actions(statement: &str, name: &str) -> (String, String) {
+    let start = format!("CONSTRAINT `{}` FOREIGN KEY ", name.replace('`', "``"));
+    let line = statement.lines().map(str::trim_start).find(|l| l.starts_with(&start)).unwrap_or("");
+    // The clauses stand at the end; names before them are quoted.
+    let rest = line.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let of = |word: &str| {
+        let said = rest.split_once(word).map_or("", |(_, said)| said.trim_start());
+        let known = ["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT"];
+        known.iter().find(|a| said.starts_with(*a)).map_or("NO ACTION", |a| a).to_owned()
+    };
+    (of(" ON DELETE "), of(" ON UPDATE "))
+}
+
 fn action(rule: &str) -> ForeignAction {
     match rule {
         "CASCADE" => ForeignAction::Cascade,
@@ -390,7 +443,14 @@ fn action(rule: &str) -> ForeignAction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::DataType;
+
+    #[test]
+    fn given_a_printed_foreign_key_when_read_then_its_actions_are_known() {
+        let text = "CREATE TABLE `c` (\n  `p` int,\n  CONSTRAINT `f)` FOREIGN KEY (`p`) REFERENCES `a b` (`id`) ON DELETE SET NULL ON UPDATE CASCADE,\n  \
+                    CONSTRAINT `g` FOREIGN KEY (`p`) REFERENCES `x` (`id`)\n)";
+        assert_eq!(actions(text, "f)"), ("SET NULL".into(), "CASCADE".into()));
+        assert_eq!(actions(text, "g"), ("NO ACTION".into(), "NO ACTION".into()));
+    }
 
     #[test]
     fn given_defaults_of_both_flavours_when_read_then_constants_are_constants() {

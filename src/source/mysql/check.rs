@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::mywire::conn::MyConn;
+use mysql_async::Conn;
 
 use super::catalog::{Catalog, Described};
-use super::place;
 use crate::error::Result;
 use crate::finding::{Finding, Severity};
 use crate::mywire::conn::Flavour;
+use crate::mywire::control;
 use crate::mywire::quote::{literal, qualified};
 use crate::schema::RowIdentity;
 use crate::transform::select::Selection;
@@ -44,7 +44,7 @@ impl Report {
 /// # Errors
 /// Only what keeps it from looking at all (the connection); everything else is a finding.
 pub async fn check(
-    conn: &mut MyConn,
+    conn: &mut Conn,
     flavour: Flavour,
     version: (u16, u16, u16),
     catalog: &Catalog,
@@ -94,8 +94,8 @@ fn versions(flavour: Flavour, version: (u16, u16, u16), out: &mut Report) {
     }
 }
 
-async fn variables(conn: &mut MyConn) -> Result<HashMap<String, String>> {
-    let rows = place::texts(conn, "reading the source's settings", "SHOW GLOBAL VARIABLES").await?;
+async fn variables(conn: &mut Conn) -> Result<HashMap<String, String>> {
+    let rows = control::rows(conn, "reading the source's settings", "SHOW GLOBAL VARIABLES").await?;
     let pair = |mut r: Vec<Option<String>>| {
         let value = r.pop().flatten().unwrap_or_default();
         Some((r.pop().flatten()?.to_lowercase(), value))
@@ -181,16 +181,16 @@ fn settings(flavour: Flavour, v: &HashMap<String, String>, out: &mut Report) {
     }
 }
 
-async fn privileges(conn: &mut MyConn, catalog: &Catalog, out: &mut Report) -> Result<()> {
+async fn privileges(conn: &mut Conn, catalog: &Catalog, out: &mut Report) -> Result<()> {
     let doing = "reading the privileges at the source";
-    let user = place::texts(conn, doing, "SELECT CURRENT_USER()").await?;
+    let user = control::rows(conn, doing, "SELECT CURRENT_USER()").await?;
     let user = user.into_iter().next().and_then(|mut r| r.pop().flatten()).unwrap_or_default();
     let (name, host) = user.rsplit_once('@').unwrap_or((&user, "%"));
     let who = format!("{}@{}", literal(name), literal(host));
     let grantee = literal(&format!("'{name}'@'{host}'"));
-    let roles = place::texts(conn, doing, "SELECT CURRENT_ROLE()").await?;
+    let roles = control::rows(conn, doing, "SELECT CURRENT_ROLE()").await?;
     let has_roles = roles.into_iter().next().and_then(|mut r| r.pop().flatten()).is_some_and(|r| r != "NONE");
-    let granted = place::texts(
+    let granted = control::rows(
         conn,
         doing,
         &format!(
@@ -293,9 +293,9 @@ fn tables(
     }
 }
 
-async fn prepared(conn: &mut MyConn, out: &mut Report) -> Result<()> {
+async fn prepared(conn: &mut Conn, out: &mut Report) -> Result<()> {
     // Needs XA_RECOVER_ADMIN; without it nothing is known.
-    if let Ok(rows) = place::texts(conn, "looking for prepared transactions", "XA RECOVER").await
+    if let Ok(rows) = control::rows(conn, "looking for prepared transactions", "XA RECOVER").await
         && !rows.is_empty()
     {
         out.fix(

@@ -87,6 +87,8 @@ pub struct Follower {
     position: BinlogPosition,
     open: Option<Open>,
     tracker: TransactionTracker,
+    /// Where the compressed transaction under way ends.
+    payload_end: Option<u64>,
     /// When the last transaction committed.
     committed_at: i64,
     /// The place moved since something was sent that says so.
@@ -124,6 +126,7 @@ impl Follower {
             position,
             open: None,
             tracker: TransactionTracker::new(flavour),
+            payload_end: None,
             committed_at: 0,
             moved: false,
         }
@@ -158,6 +161,10 @@ impl Follower {
             && query.kind() == QueryKind::Rows
         {
             return self.statement(query);
+        }
+        if let Body::Payload(_) = &event.body {
+            // Events inside of it do not know where it ends.
+            self.payload_end = end;
         }
         let step = self.tracker.step(&event)?;
         match (step, event.body) {
@@ -225,13 +232,18 @@ impl Follower {
         }
     }
 
-    /// Rows were changed by a statement that is in the log in their place.
+    /// Rows were changed by a statement that is in the log in their place. It may reach selected tables through a view, a
+    /// trigger or a function: only one that neither ran in a selected table's database nor names such a one is let pass.
     fn statement(&self, query: &Query) -> Result<()> {
-        let text = query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned());
-        match self.keys.keys().find(|t| mentions(&text, &t.name)) {
+        let text =
+            query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned()).to_lowercase();
+        let named = |name: &str| text.contains(&name.to_lowercase());
+        let concerned = |t: &&TableName| query.schema == t.schema || named(&t.schema) || named(&t.name);
+        match self.keys.keys().chain(self.announced.keys()).find(concerned) {
             None => Ok(()),
             Some(table) => Err(Error::fatal(format!(
-                "the source logged a statement instead of the rows that it changed, and it speaks of {table}"
+                "the source logged a statement instead of the rows that it changed, in database {:?}; it may have changed {table}",
+                query.schema
             ))
             .with_code("switchyard:statement")
             .hint("a session of the source set binlog_format to STATEMENT or MIXED: set it to ROW everywhere, then copy anew")),
@@ -257,7 +269,7 @@ impl Follower {
     fn commit(&mut self, end: Option<u64>, out: &mut Parcel) -> Result<()> {
         let open = self.open.take();
         self.committed_at = open.as_ref().map_or(self.committed_at, |o| o.committed_at);
-        if let Some(end) = end {
+        if let Some(end) = end.or(self.payload_end.take()) {
             self.position.offset = end;
         }
         match (open.as_ref().and_then(|o| o.id.as_ref()), &mut self.position.passed) {
@@ -510,11 +522,6 @@ fn without_zero_dates(row: Row, columns: &[usize]) -> Row {
         made.push(if columns.contains(&i) && none(i) { Datum::Null } else { row.get(i) });
     }
     made.finish()
-}
-
-/// Whether the statement holds the word.
-fn mentions(statement: &str, word: &str) -> bool {
-    statement.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w.eq_ignore_ascii_case(word))
 }
 
 /// What the catalog's column holds.

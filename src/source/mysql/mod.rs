@@ -25,6 +25,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::finding::Finding;
 use crate::mywire::conn::{Flavour, MyConn};
 use crate::mywire::conninfo::MyConnInfo;
+use crate::mywire::control;
 use crate::mywire::quote::{literal, qualified, quoted};
 use crate::mywire::session::Preset;
 use crate::position::Position;
@@ -49,6 +50,8 @@ pub struct MysqlSource {
     zero_dates: ZeroDates,
     /// One session for questions, made when first needed and again after it was lost.
     control: tokio::sync::Mutex<Option<MyConn>>,
+    /// Another one for the catalog.
+    books: tokio::sync::Mutex<Option<mysql_async::Conn>>,
     /// What the snapshot waits for.
     waiting: Mutex<Option<String>>,
 }
@@ -70,6 +73,7 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
         whole_rows: options.whole_rows.into(),
         zero_dates: options.zero_dates,
         control: tokio::sync::Mutex::new(None),
+        books: tokio::sync::Mutex::new(None),
         waiting: Mutex::new(None),
     }))
 }
@@ -88,13 +92,37 @@ impl MysqlSource {
             .map_err(|_| Error::retry("the session for questions to the source was lost"))
     }
 
-    async fn catalog(&self, conn: &mut MyConn) -> Result<Catalog> {
-        catalog::read(conn, &self.selection, &self.ids).await
+    /// The catalog, and the session that it was read over, for further questions. One that failed is not used again.
+    async fn catalog_and<T>(
+        &self,
+        further: impl AsyncFnOnce(&mut mysql_async::Conn, Catalog) -> Result<T>,
+    ) -> Result<T> {
+        let mariadb = self.control().await?.server().is_mariadb();
+        let mut held = self.books.lock().await;
+        let mut conn = match held.take() {
+            Some(conn) => conn,
+            None => control::connect(&self.info, "source", &self.program, Preset::Source).await?,
+        };
+        let catalog = match catalog::read(&mut conn, mariadb, &self.selection, &self.ids).await {
+            // It may have stood idle for longer than the network liked.
+            Err(e) if e.is_retry() => {
+                conn = control::connect(&self.info, "source", &self.program, Preset::Source).await?;
+                catalog::read(&mut conn, mariadb, &self.selection, &self.ids).await?
+            }
+            other => other?,
+        };
+        let done = further(&mut conn, catalog).await?;
+        *held = Some(conn);
+        Ok(done)
+    }
+
+    async fn catalog(&self) -> Result<Catalog> {
+        self.catalog_and(async |_, catalog| Ok(catalog)).await
     }
 
     /// The described tables that correspond to `tables`, in the same order.
-    async fn described(&self, conn: &mut MyConn, tables: &[Arc<Table>]) -> Result<Vec<Described>> {
-        let mut all = self.catalog(conn).await?.tables;
+    async fn described(&self, tables: &[Arc<Table>]) -> Result<Vec<Described>> {
+        let mut all = self.catalog().await?.tables;
         let mut out = Vec::with_capacity(tables.len());
         for t in tables {
             match all.iter().position(|d| d.table.name == t.name) {
@@ -106,7 +134,7 @@ impl MysqlSource {
     }
 
     async fn snapshot(&self, tables: &[Arc<Table>], start: Option<LogIdentity>) -> Result<Box<dyn SnapshotSession>> {
-        let described = self.described(&mut *self.control().await?, tables).await?;
+        let described = self.described(tables).await?;
         let opening = Opening {
             info: &self.info,
             name: &self.program,
@@ -120,7 +148,7 @@ impl MysqlSource {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let session = session?;
         // Now that nothing can change them any more: whoever altered a table a moment ago is seen here.
-        self.described(&mut *self.control().await?, tables).await?;
+        self.described(tables).await?;
         Ok(Box::new(session))
     }
 }
@@ -146,10 +174,11 @@ impl Source for MysqlSource {
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        let mut conn = self.control().await?;
-        let catalog = self.catalog(&mut conn).await?;
-        let (flavour, number) = (conn.server().flavour, conn.server().number);
-        check::check(&mut conn, flavour, number, &catalog, &self.selection).await
+        let server = self.control().await?.server().clone();
+        self.catalog_and(async |conn, catalog| {
+            check::check(conn, server.flavour, server.number, &catalog, &self.selection).await
+        })
+        .await
     }
 
     async fn facts(&self) -> Result<SourceFacts> {
@@ -173,19 +202,20 @@ impl Source for MysqlSource {
     }
 
     async fn tables(&self) -> Result<Vec<Arc<Table>>> {
-        let catalog = self.catalog(&mut *self.control().await?).await?;
+        let catalog = self.catalog().await?;
         Ok(catalog.tables.into_iter().map(|d| d.table).collect())
     }
 
     async fn schema_script(&self, tables: &[Arc<Table>], _snapshot: Option<&str>) -> Result<SchemaScript> {
-        let mut conn = self.control().await?;
-        let mut catalog = self.catalog(&mut conn).await?;
-        catalog.tables.retain(|d| tables.iter().any(|t| t.name == d.table.name));
-        let dialect = match conn.flavour() {
+        let dialect = match self.control().await?.flavour() {
             Flavour::Mysql => "mysql",
             Flavour::Mariadb => "mariadb",
         };
-        script::script(&mut conn, dialect, &catalog).await
+        self.catalog_and(async |conn, mut catalog| {
+            catalog.tables.retain(|d| tables.iter().any(|t| t.name == d.table.name));
+            script::script(conn, dialect, &catalog).await
+        })
+        .await
     }
 
     async fn begin(&self, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {
@@ -208,23 +238,19 @@ impl Source for MysqlSource {
         &self,
         _identity: &LogIdentity,
         from: Position,
-        tables: &[Arc<Table>],
+        _tables: &[Arc<Table>],
         out: queue::EventSender,
         _confirmed: watch::Receiver<Position>,
     ) -> Result<()> {
         let Position::Binlog(from) = from else {
             return Err(Error::fatal(format!("{from} is no place in a binary log")));
         };
-        let _ = tables;
-        let (described, lower_case) = {
-            let mut conn = self.control().await?;
-            let names =
-                place::one(&mut conn, "asking how the source writes names", "SELECT @@lower_case_table_names").await?;
-            (self.catalog(&mut conn).await?, names != "0")
-        };
+        let catalog = self.catalog().await?;
+        let doing = "asking how the source writes names";
+        let names = place::one(&mut *self.control().await?, doing, "SELECT @@lower_case_table_names").await?;
         let conn = self.connect().await?;
         let known = follow::Known {
-            lower_case,
+            lower_case: names != "0",
             selection: self.selection.clone(),
             ids: {
                 let ids = self.ids.clone();
@@ -233,7 +259,7 @@ impl Source for MysqlSource {
             whole_rows: self.whole_rows.clone(),
             zero_dates: self.zero_dates,
         };
-        tail::run(conn, &self.program, from, known, &described, out).await
+        tail::run(conn, &self.program, from, known, &catalog, out).await
     }
 
     async fn health(&self, _identity: &LogIdentity) -> Result<LogHealth> {
@@ -259,9 +285,9 @@ impl Source for MysqlSource {
     }
 
     async fn reread(&self, table: &Table, key: &Row) -> Result<(Option<Row>, Position)> {
-        let mut conn = self.control().await?;
         let doing = || format!("reading a row of {} again at the source", table.name);
-        let described = self.catalog(&mut conn).await?.tables;
+        let described = self.catalog().await?.tables;
+        let mut conn = self.control().await?;
         let Some(d) = described.iter().find(|d| d.table.name == table.name) else {
             return Ok((None, place::now(&mut conn).await?));
         };

@@ -11,8 +11,6 @@ use crate::position::{BinlogPosition, Passed, Position};
 use crate::source::{LogHealth, LogIdentity};
 
 const RESYNC: &str = "the target cannot be brought level from here: run `switchyard finish`, empty the target's tables, and start the migration anew";
-/// `ER_PARSE_ERROR`: the statement has another name in this version.
-const PARSE_ERROR: &str = "1064";
 
 /// A query's rows as texts.
 pub async fn texts(conn: &mut MyConn, doing: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
@@ -31,10 +29,9 @@ pub async fn one(conn: &mut MyConn, doing: &str, sql: &str) -> Result<String> {
 /// removed in 8.4.
 async fn status(conn: &mut MyConn) -> Result<(String, u64, String)> {
     let doing = "asking where the source's log ends";
-    let rows = match texts(conn, doing, "SHOW MASTER STATUS").await {
-        Err(e) if e.code() == Some(PARSE_ERROR) => texts(conn, doing, "SHOW BINARY LOG STATUS").await?,
-        other => other?,
-    };
+    let renamed = conn.flavour() == Flavour::Mysql && conn.server().number >= (8, 2, 0);
+    let sql = if renamed { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    let rows = texts(conn, doing, sql).await?;
     let Some(row) = rows.into_iter().next() else {
         return Err(Error::fatal("the source writes no binary log")
             .hint("set log_bin in the server's configuration and restart it"));

@@ -1,11 +1,11 @@
 //! The schema of the selected tables as statements: what the server itself prints, with secondary indexes and foreign keys
 //! taken out, which are made later. Pure but for asking.
 
-use crate::mywire::conn::MyConn;
+use mysql_async::Conn;
 
 use super::catalog::Catalog;
-use super::place;
 use crate::error::{Error, Result};
+use crate::mywire::control;
 use crate::mywire::quote::qualified;
 use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
 
@@ -13,7 +13,7 @@ use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
 ///
 /// # Errors
 /// Of the connection.
-pub async fn script(conn: &mut MyConn, dialect: &str, catalog: &Catalog) -> Result<SchemaScript> {
+pub async fn script(conn: &mut Conn, dialect: &str, catalog: &Catalog) -> Result<SchemaScript> {
     let mut script = SchemaScript {
         dialect: dialect.into(),
         made_by: "SHOW CREATE TABLE".into(),
@@ -26,7 +26,7 @@ pub async fn script(conn: &mut MyConn, dialect: &str, catalog: &Catalog) -> Resu
     for d in &catalog.tables {
         let name = &d.table.name;
         let sql = format!("SHOW CREATE TABLE {}", qualified(name));
-        let rows = place::texts(conn, "reading the source's schema", &sql).await?;
+        let rows = control::rows(conn, "reading the source's schema", &sql).await?;
         let text = rows.into_iter().next().and_then(|mut r| r.pop().flatten());
         let Some(text) = text else {
             return Err(Error::retry(format!("{name}: the source's table was dropped just now")));

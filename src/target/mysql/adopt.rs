@@ -143,7 +143,7 @@ fn shape<'a>(
     }
     for key in &keys {
         let of = |name: &&str| columns.iter().position(|(c, _)| c.name == **name);
-        let places: Vec<usize> = key.iter().filter_map(|n| of(n)).collect();
+        let places: Vec<usize> = key.iter().filter_map(of).collect();
         let long: Vec<usize> = places
             .iter()
             .copied()

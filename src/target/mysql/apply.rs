@@ -36,6 +36,9 @@ const PACKET: usize = 2 << 20;
 /// A server that flushes its log once a second only is taken at its word after this.
 const FLUSHED_AFTER: Duration = Duration::from_secs(3);
 
+/// Updates that must say which of their rows they found: the table, the columns that were sent, the rows, the batch's table.
+type Searched<'a> = (Arc<Shape>, Vec<usize>, Vec<&'a Row>, Arc<Table>);
+
 /// The session that applies the stream.
 pub struct MyApplier {
     pub(super) session: Session,
@@ -235,7 +238,7 @@ impl MyApplier {
         let (joins, inserts_of) = (self.limits(ROWS_PER_JOIN), self.limits(ROWS_PER_INSERT));
         let mut updates: Pipe<'a> = Pipe::default();
         let mut inserted: Vec<(OnExisting, Call<'a>)> = Vec::new();
-        let mut searched: Vec<(Arc<Shape>, Vec<usize>, Vec<&'a Row>, Arc<Table>)> = Vec::new();
+        let mut searched: Vec<Searched<'a>> = Vec::new();
         for t in tables {
             let table = &t.table;
             if t.parent.is_some() {

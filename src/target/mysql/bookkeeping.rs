@@ -196,8 +196,9 @@ async fn ensure(session: &mut Session) -> Result<()> {
         session.run(doing, "CREATE DATABASE IF NOT EXISTS switchyard CHARACTER SET utf8mb4").await.map_err(denied)?;
         let table = "CREATE TABLE IF NOT EXISTS switchyard.layout (version int NOT NULL PRIMARY KEY) ENGINE=InnoDB";
         session.run(doing, table).await.map_err(denied)?;
-        for n in layout(session).await?..LAYOUTS.len() {
-            for statement in LAYOUTS[n] {
+        let from = layout(session).await?;
+        for (n, statements) in LAYOUTS.iter().enumerate().skip(from) {
+            for statement in *statements {
                 session.run(doing, statement).await.map_err(denied)?;
             }
             session.run(doing, format!("INSERT INTO switchyard.layout VALUES ({})", n + 1)).await.map_err(denied)?;

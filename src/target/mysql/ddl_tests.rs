@@ -66,8 +66,14 @@ fn given_a_column_with_a_default_when_added_then_rows_that_are_there_get_the_val
     let at = |default: &str| Column { default: Some(default.into()), ..n.clone() };
     let added = |n: &Column, value: &str| {
         let missing = [("n".to_owned(), value.to_owned())];
-        plan(Some(&table(&[id.clone()])), &table(&[id.clone(), n.clone()]), &table(&[id.clone()]), &missing, false)
-            .map(|s| s.alter)
+        plan(
+            Some(&table(std::slice::from_ref(&id))),
+            &table(&[id.clone(), n.clone()]),
+            &table(std::slice::from_ref(&id)),
+            &missing,
+            false,
+        )
+        .map(|s| s.alter)
     };
     assert_eq!(added(&n, "5"), Ok(vec!["ADD COLUMN `n` int NOT NULL DEFAULT 5".into()]));
     assert_eq!(
@@ -80,7 +86,7 @@ fn given_a_column_with_a_default_when_added_then_rows_that_are_there_get_the_val
 #[test]
 fn given_rows_that_were_rewritten_when_nothing_says_how_then_it_stops() {
     let id = column(1, "id", "bigint");
-    let t = table(&[id.clone()]);
+    let t = table(std::slice::from_ref(&id));
     assert!(plan(Some(&t), &t, &t, &[], true).is_err());
     assert!(plan(Some(&t), &t, &t, &[], false).is_ok());
 }

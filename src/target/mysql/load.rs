@@ -103,7 +103,7 @@ impl MyLoader {
                 sql.push(merge::replace_from(table, STAGE));
             }
             sql.push(format!("DROP TEMPORARY TABLE {STAGE}"));
-            self.session.run(doing, sql.join("; ")).await.map_err(|e| load_hint(e))?;
+            self.session.run(doing, sql.join("; ")).await.map_err(load_hint)?;
         }
         Ok(now.before + now.sent)
     }

@@ -13,6 +13,7 @@ mod grants;
 pub mod load;
 pub mod merge;
 pub mod names;
+mod own;
 mod pipe;
 pub mod quiesce;
 pub mod session;
@@ -146,8 +147,11 @@ impl Target for MysqlTarget {
             crate::mywire::server::Flavour::Mariadb => "mariadb",
         };
         let from = script.dialect.clone();
-        if from.is_empty() || (from == own && !script.objects.is_empty()) {
+        if from.is_empty() {
             return Ok(script);
+        }
+        if from == own && !script.objects.is_empty() {
+            return Ok(own::adopt(script, homes));
         }
         if script.tables.is_empty() && !script.objects.is_empty() {
             return Err(super::unknown_dialect(&from, self.engine()));

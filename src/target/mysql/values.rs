@@ -180,7 +180,7 @@ fn chars(text: &[u8]) -> usize {
 }
 
 fn hex(digits: &[u8]) -> Result<Cooked<'_>, Misfit> {
-    if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(NO_BYTES);
     }
     Ok(Cooked::Hex(digits))

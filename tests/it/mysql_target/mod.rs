@@ -1,5 +1,6 @@
 //! MySQL and MariaDB as a target of a PostgreSQL source, on real servers.
 
+mod own;
 mod rules;
 mod schema;
 mod stream;

@@ -285,3 +285,19 @@ fn given_triggers_on_the_target_when_migrated_then_they_do_not_fire_and_come_bac
     assert_eq!(m.on_target("select n from t where id = 3"), "103");
     assert_eq!(m.on_target("select count(*) from information_schema.schemata where schema_name = 'switchyard'"), "0");
 }
+
+#[test]
+fn given_a_row_that_somebody_deleted_on_the_target_when_it_changes_then_it_stops_and_names_the_key() {
+    for flavour in [Flavour::Mysql, Flavour::Mariadb] {
+        let m = Mixed::start(flavour);
+        let mut sql = m.on_source();
+        sql.run("create table t (id int, k text, n int, primary key (id, k)); insert into t select i, 'k' || i, i from generate_series(1, 100) i");
+        let mut daemon = Daemon::spawn(&m.config());
+        daemon.ready();
+        m.on_target("delete from t where id = 77");
+        sql.run("update t set n = n + 1 where id > 50");
+        assert_eq!(daemon.exit_status(), 1);
+        let log = daemon.log();
+        assert!(log.contains("update of 50 rows found only 49 on the target") && log.contains("id=77,k=k77"), "{log}");
+    }
+}

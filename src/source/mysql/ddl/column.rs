@@ -3,6 +3,7 @@
 use super::cursor::{Cursor, Unclear};
 use super::token::Kind;
 use super::{ColumnText, DefaultText, KeyKind, KeyText, written};
+use crate::definition::DataType;
 use crate::source::mysql::columns;
 
 /// A column, and the key that it brings by itself.
@@ -99,7 +100,8 @@ pub fn read(c: &mut Cursor<'_>) -> Result<Defined, Unclear> {
         kind.binary();
     }
     column.type_name = kind.printed(c.session.mariadb, width(column.charset.as_deref()));
-    column.data = columns::describe(&column.type_name).0;
+    column.data =
+        if kind.document { DataType::Json { verbatim: true } } else { columns::describe(&column.type_name).0 };
     if primary || unique {
         let kind = if primary { KeyKind::Primary } else { KeyKind::Unique };
         let word = if primary { "PRIMARY KEY" } else { "UNIQUE KEY" };

@@ -4,7 +4,7 @@ use super::fill::{self, Fill};
 use super::written::keeps;
 use super::{AlterOp, ColumnText, CreateTable, DefaultText, KeyKind, KeyText, Place, Session};
 use crate::definition::{DataType, TableDef};
-use crate::schema::{Column, Identity, RowIdentity, Table, TableId, TableName};
+use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableId, TableName};
 use crate::source::mysql::columns;
 
 /// A key of a table, by its columns' names.
@@ -299,7 +299,10 @@ impl Shape {
             name: text.name.clone(),
             number,
             type_name: text.type_name.clone(),
-            kind: columns::describe(&text.type_name).1,
+            kind: match text.data {
+                DataType::Json { .. } => Kind::Json,
+                _ => columns::describe(&text.type_name).1,
+            },
             data: text.data.clone(),
             nullable,
             identity: text.numbered.then_some(Identity::ByDefault),

@@ -16,6 +16,8 @@ pub struct TypeText {
     compressed: bool,
     /// `SERIAL`: a key that numbers itself.
     pub serial: bool,
+    /// MariaDB's `JSON`: a long text that the server checks.
+    pub document: bool,
 }
 
 /// Reads a type's word and its brackets; the words behind are taken by [`TypeText::behind`].
@@ -27,6 +29,7 @@ pub fn read(c: &mut Cursor<'_>) -> Result<TypeText, Unclear> {
     let Some(Kind::Word(first)) = c.take() else { return Err(unclear) };
     let mut word = first.to_ascii_lowercase();
     let mut serial = false;
+    let mut document = false;
     let varying = |c: &mut Cursor<'_>| c.word("varying") || c.word("varchar") || c.word("varcharacter");
     match word.as_str() {
         "national" => {
@@ -93,7 +96,10 @@ pub fn read(c: &mut Cursor<'_>) -> Result<TypeText, Unclear> {
                 "geomcollection"
             }
         }
-        "json" if c.session.mariadb => "longtext",
+        "json" if c.session.mariadb => {
+            document = true;
+            "longtext"
+        }
         "serial" => {
             serial = true;
             "bigint"
@@ -119,7 +125,7 @@ pub fn read(c: &mut Cursor<'_>) -> Result<TypeText, Unclear> {
         // The server takes blanks off the ends of labels (manual, "The ENUM Type").
         arguments.iter_mut().for_each(|a| a.truncate(a.trim_end_matches(' ').len()));
     }
-    Ok(TypeText { word, arguments, unsigned: serial, zerofill: false, compressed: false, serial })
+    Ok(TypeText { word, arguments, unsigned: serial, zerofill: false, compressed: false, serial, document })
 }
 
 impl TypeText {
