@@ -18,7 +18,6 @@ use super::compare::{Balance, Compared, Definitions, ask, held, named};
 use super::portable;
 use super::side::{self, Engine, Session};
 use crate::error::{Error, Result};
-use crate::schema::TableName;
 
 /// Every table of the shop. `tell` is told of each as soon as it was compared.
 ///
@@ -39,8 +38,7 @@ pub async fn tables(
 }
 
 async fn one(source: &mut Session, target: &mut Session, name: &str, key: &[&str]) -> Result<Compared> {
-    let mut compared =
-        Compared { table: TableName::new("", name), source_rows: 0, target_rows: 0, differences: Vec::new() };
+    let mut compared = Compared { table: name.to_owned(), source_rows: 0, target_rows: 0, differences: Vec::new() };
     let (left, right) = tokio::join!(columns(source, "source", name), columns(target, "target", name));
     let (left, right) = (left?, right?);
     for column in left.keys().filter(|c| !right.contains_key(*c)) {

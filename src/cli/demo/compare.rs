@@ -14,7 +14,7 @@ const NAMED: usize = 5;
 #[derive(Debug)]
 pub struct Compared {
     /// Its name.
-    pub table: TableName,
+    pub table: String,
     /// Rows at the source.
     pub source_rows: i64,
     /// Rows at the target.
@@ -70,7 +70,7 @@ async fn one(source: &mut Session, target: &mut Session, table: TableName, key: 
         Ok(rows) => first(rows)?,
         Err(e) if e.code() == Some("42P01") => {
             let differences = vec!["the target has no such table".to_owned()];
-            return Ok(Compared { table, source_rows, target_rows: 0, differences });
+            return Ok(Compared { table: table.to_string(), source_rows, target_rows: 0, differences });
         }
         Err(e) => return Err(e),
     };
@@ -83,7 +83,7 @@ async fn one(source: &mut Session, target: &mut Session, table: TableName, key: 
             differences.push("the digests differ".to_owned());
         }
     }
-    Ok(Compared { table, source_rows, target_rows, differences })
+    Ok(Compared { table: table.to_string(), source_rows, target_rows, differences })
 }
 
 /// Which rows differ, by key.
@@ -170,6 +170,9 @@ pub async fn definitions(source: &mut Session, target: &mut Session) -> Result<D
 }
 
 /// Compares lists of definitions.
+///
+/// # Errors
+/// If a row is empty.
 pub fn held(left: Vec<TextRow>, right: Vec<TextRow>) -> Result<Definitions> {
     let set = |rows: Vec<TextRow>| rows.iter().map(|row| Ok(side::text(row, 0)?.to_owned())).collect::<Result<_>>();
     let (left, right): (BTreeSet<String>, BTreeSet<String>) = (set(left)?, set(right)?);
@@ -180,7 +183,8 @@ pub fn held(left: Vec<TextRow>, right: Vec<TextRow>) -> Result<Definitions> {
     Ok(Definitions { count: left.len(), missing: only(&left, &right), extra: only(&right, &left) })
 }
 
-/// What of a migration is still there: slots, publications, event triggers, the bookkeeping, readers of the log.
+/// What of a migration is still there: slots, publications, event triggers, the bookkeeping. (A reader of a
+/// binary log is not looked for: the server notices only with the next event that it has gone.)
 ///
 /// # Errors
 /// If the server cannot be asked.
@@ -190,12 +194,15 @@ pub async fn leftovers(session: &mut Session, side: &str) -> Result<Vec<String>>
         UNION ALL SELECT 'event trigger ' || evtname FROM pg_catalog.pg_event_trigger
         UNION ALL SELECT 'schema ' || nspname FROM pg_catalog.pg_namespace WHERE nspname = 'switchyard'";
     const MY: &str =
-        "SELECT CONCAT('database ', schema_name) FROM information_schema.schemata WHERE schema_name = 'switchyard'
-        UNION ALL SELECT CONCAT('session ', id) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
+        "SELECT CONCAT('database ', schema_name) FROM information_schema.schemata WHERE schema_name = 'switchyard'";
     let sql = if session.engine() == Engine::Postgres { PG } else { MY };
     ask(session, side, sql).await?.iter().map(|row| Ok(format!("{side}: {}", side::text(row, 0)?))).collect()
 }
 
+/// The rows of a query; in an error `side` says where.
+///
+/// # Errors
+/// As the server says.
 pub async fn ask(session: &mut Session, side: &str, sql: &str) -> Result<Vec<TextRow>> {
     session.rows(&format!("comparing: reading the {side}"), sql).await
 }

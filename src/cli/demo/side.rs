@@ -124,7 +124,14 @@ impl Server {
                 sandbox::find_mariadb().and_then(|i| Ok(Server::My(engine, MyServer::builder(&i).start()?)))
             }
         };
-        started.map_err(|e| Error::fatal(format!("{e:#}")))
+        started.map_err(|e| {
+            let e = Error::fatal(format!("{e:#}"));
+            match engine {
+                Engine::Postgres => e,
+                Engine::Mysql => e.hint("`scripts/servers.sh mysql` gets one; MYSQLD names another"),
+                Engine::Mariadb => e.hint("`scripts/servers.sh mariadb` gets one; MARIADBD names another"),
+            }
+        })
     }
 
     /// Whose it is.

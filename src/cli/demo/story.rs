@@ -393,7 +393,7 @@ async fn level(
     let tell = |table: &compare::Compared| {
         let (here, there) = (table.source_rows.unsigned_abs(), table.target_rows.unsigned_abs());
         let equal = if table.differences.is_empty() { "equal" } else { "DIFFERENT" };
-        screen.say(&format!("{:<30}{:>10} rows  {equal}", table.table.to_string(), thousands(here)));
+        screen.say(&format!("{:<30}{:>10} rows  {equal}", table.table, thousands(here)));
         if !table.differences.is_empty() {
             screen.say(&format!("  the target has {} rows", thousands(there)));
             table.differences.iter().for_each(|d| screen.say(&format!("  {d}")));
