@@ -3,21 +3,28 @@
 //! | file | responsibility |
 //! |---|---|
 //! | `story.rs` | the seven steps |
-//! | `shop.rs` | the database, and filling it |
+//! | `side.rs` | a private server of any engine, and SQL sessions on it |
+//! | `shop.rs` | the database between two PostgreSQL servers, and filling it |
+//! | `portable.rs` | the database between any other two engines |
 //! | `workload.rs` | the application that writes all the time |
+//! | `workload/portable.rs` | its statements in the portable database |
 //! | `ledger.rs` | what the application was promised, and looking it up at the target |
 //! | `child.rs` | the daemon as a child process |
 //! | `probe.rs` | lag as an application sees it |
 //! | `compare.rs` | every row and every definition on both sides |
+//! | `canonical.rs` | the same across engines |
 //! | `summary.rs` | the figures at the end |
 //! | `screen.rs` | bars, lines, questions |
 
+mod canonical;
 mod child;
 mod compare;
 mod ledger;
+mod portable;
 mod probe;
 mod screen;
 mod shop;
+mod side;
 mod story;
 mod summary;
 mod workload;
@@ -27,29 +34,32 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::{Error, Result};
 use screen::Screen;
+use side::Engine;
 
 /// Start private servers, let an application write, copy, follow, compare
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "What it does: starts two private PostgreSQL servers, fills one, lets an application write to it all
-the time, and runs `switchyard check` and `switchyard run` to copy and follow it. The daemon is killed
-once on the way. In the end every row and every acknowledged write is looked up on the target.
+    after_help = "What it does: starts two private servers, fills one, lets an application write to it all the time, and
+runs `switchyard check` and `switchyard run` to copy and follow it. On the way the daemon is killed once, and
+a column is added. In the end every row and every acknowledged write is looked up on the target.
 
 Examples:
   switchyard demo
   switchyard demo --rows 1000000 --seconds 60
   switchyard demo --rows 3000 --seconds 4 --yes
+  switchyard demo --source mysql --target postgres
 
-Everything happens in temporary folders and on loopback, and is removed at the end. Needs the PostgreSQL
-server programs (package postgresql), and about 1 GB of disk with the default number of rows.
+Everything happens in temporary folders and on loopback, and is removed at the end. Needs the server
+programs of both engines (package postgresql; scripts/servers.sh mysql|mariadb), and about 1 GB of disk with
+the default number of rows.
 
 Exit statuses: 0 nothing was lost and nothing differs; 1 otherwise; 2 wrong usage; 130 interrupted."
 )]
 pub struct DemoArgs {
-    /// Engine of the source
+    /// Engine of the source: postgres, mysql, mariadb
     #[arg(long, value_name = "ENGINE", default_value = "postgres")]
     pub source: String,
-    /// Engine of the target
+    /// Engine of the target: postgres, mysql, mariadb
     #[arg(long, value_name = "ENGINE", default_value = "postgres")]
     pub target: String,
     /// Order items that the source begins with; other tables in proportion
@@ -68,17 +78,14 @@ pub struct DemoArgs {
 /// # Errors
 /// Whatever kept the story from being told to its end.
 pub async fn run(args: DemoArgs) -> Result<u8> {
-    for (option, engine) in [("--source", &args.source), ("--target", &args.target)] {
-        if engine != "postgres" {
-            return Err(Error::config(format!("{option} {engine}: this version's demo knows postgres only"))
-                .hint(format!("leave {option} out")));
-        }
-    }
+    let engines = (Engine::parse("--source", &args.source)?, Engine::parse("--target", &args.target)?);
     let screen = Screen::new();
     let megabytes = 300 + args.rows * 5 / 2000;
     let question = format!(
-        "The demo starts two private PostgreSQL servers and uses about {megabytes} MB below {} while it\n\
-         runs, for a minute or two. Go on?",
+        "The demo starts a private {} and a private {} server and uses about\n\
+         {megabytes} MB below {} while it runs, for a minute or two. Go on?",
+        engines.0.name(),
+        engines.1.name(),
         std::env::temp_dir().display()
     );
     if !args.yes && !screen::agreed(&question)? {
@@ -88,7 +95,7 @@ pub async fn run(args: DemoArgs) -> Result<u8> {
     let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut folder = story::Folder::create()?;
     let told = tokio::select! {
-        told = story::tell(&args, &screen, &folder) => told,
+        told = story::tell(&args, engines, &screen, &folder) => told,
         _ = int.recv() => return interrupted(),
         _ = term.recv() => return interrupted(),
     };

@@ -174,12 +174,10 @@ async fn knowledge(p: &Pipeline, tables: &[Arc<Table>]) -> Result<Knowledge> {
         false => None,
     };
     let skip_before = copies.into_iter().map(|c| (c.table, c.snapshot_at)).collect();
-    let adopt: Option<collect::Adopt> =
-        (p.source.engine() != p.target.engine() || p.rules.homes().differ()).then(|| {
-            let (engine, target, homes) = (p.source.engine(), p.target.clone(), p.rules.homes().clone());
-            let adopt: collect::Adopt = Arc::new(move |table: &Table| target.adopt_table(engine, table, &homes));
-            adopt
-        });
+    // Also between servers of one engine: the log says defaults as one server prints them, not as another reads them.
+    let (engine, target, homes) = (p.source.engine(), p.target.clone(), p.rules.homes().clone());
+    let adopt: collect::Adopt = Arc::new(move |table: &Table| target.adopt_table(engine, table, &homes));
+    let adopt = Some(adopt);
     let foreign = p.source.engine() != p.target.engine();
     let (rules, selection) = (p.rules.clone(), p.selection.clone());
     Ok(Knowledge { targets, sources, rules, skip_before, selection, dead, adopt, foreign })

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tokio_postgres::{Client, Row};
-
+use super::side::{self, Engine, Session, TextRow};
 use crate::error::{Error, Result};
-use crate::pgwire::errors::wrap;
-use crate::pgwire::quote::{qualified, quoted};
+use crate::pgwire::quote::qualified;
 use crate::schema::TableName;
 
 /// How many differing rows of a table are named.
@@ -16,7 +14,7 @@ const NAMED: usize = 5;
 #[derive(Debug)]
 pub struct Compared {
     /// Its name.
-    pub table: TableName,
+    pub table: String,
     /// Rows at the source.
     pub source_rows: i64,
     /// Rows at the target.
@@ -30,26 +28,35 @@ pub struct Compared {
 ///
 /// # Errors
 /// If a side cannot be read; a table that the target does not have is a difference.
-pub async fn tables(source: &Client, target: &Client, mut tell: impl FnMut(&Compared)) -> Result<Vec<Compared>> {
+pub async fn tables(
+    source: &mut Session,
+    target: &mut Session,
+    mut tell: impl FnMut(&Compared),
+) -> Result<Vec<Compared>> {
     let sql = "SELECT n.nspname::text, c.relname::text,
-            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index i, unnest(i.indkey) WITH ORDINALITY k(n, o)
+            array_to_string(ARRAY(
+                  SELECT format('whole_row.%I::text', a.attname)
+                  FROM pg_catalog.pg_index i, unnest(i.indkey) WITH ORDINALITY k(n, o)
                   JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.n
-                  WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY k.o)
+                  WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY k.o), ', ')
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
            AND n.nspname NOT IN ('information_schema', 'switchyard') AND n.nspname !~ '^pg_' ORDER BY 1, 2";
+    for side in [&mut *source, &mut *target] {
+        // Rows are compared in order; sorted in memory they are compared sooner.
+        side.run("preparing to compare", "SET work_mem = '128MB'").await?;
+    }
     let mut out = Vec::new();
     for row in ask(source, "source", sql).await? {
-        let table = TableName::new(get::<String>(&row, 0)?, get::<String>(&row, 1)?);
-        let key: Vec<String> = get(&row, 2)?;
-        let compared = one(source, target, table, &key).await?;
+        let table = TableName::new(side::text(&row, 0)?, side::text(&row, 1)?);
+        let compared = one(source, target, table, side::text(&row, 2)?).await?;
         tell(&compared);
         out.push(compared);
     }
     Ok(out)
 }
 
-async fn one(source: &Client, target: &Client, table: TableName, key: &[String]) -> Result<Compared> {
+async fn one(source: &mut Session, target: &mut Session, table: TableName, key: &str) -> Result<Compared> {
     // The order of md5s is the same everywhere; equal rows stay as many as they are.
     let sql = format!(
         "SELECT count(*), coalesce(md5(string_agg(h, '' ORDER BY h COLLATE \"C\")), '') \
@@ -58,44 +65,49 @@ async fn one(source: &Client, target: &Client, table: TableName, key: &[String])
     );
     let (left, right) = tokio::join!(ask(source, "source", &sql), ask(target, "target", &sql));
     let left = first(left?)?;
-    let (source_rows, source_hash): (i64, String) = (get(&left, 0)?, get(&left, 1)?);
+    let (source_rows, source_hash): (i64, &str) = (side::number(&left, 0)?, side::text(&left, 1)?);
     let right = match right {
         Ok(rows) => first(rows)?,
         Err(e) if e.code() == Some("42P01") => {
             let differences = vec!["the target has no such table".to_owned()];
-            return Ok(Compared { table, source_rows, target_rows: 0, differences });
+            return Ok(Compared { table: table.to_string(), source_rows, target_rows: 0, differences });
         }
         Err(e) => return Err(e),
     };
-    let (target_rows, target_hash): (i64, String) = (get(&right, 0)?, get(&right, 1)?);
+    let (target_rows, target_hash): (i64, &str) = (side::number(&right, 0)?, side::text(&right, 1)?);
     let mut differences = Vec::new();
-    if (source_rows, &source_hash) != (target_rows, &target_hash) {
+    if (source_rows, source_hash) != (target_rows, target_hash) {
         differences = name_rows(source, target, &table, key).await?;
         // Different by digest, and no row was found: the sides changed meanwhile. That is a difference, too.
         if differences.is_empty() {
             differences.push("the digests differ".to_owned());
         }
     }
-    Ok(Compared { table, source_rows, target_rows, differences })
+    Ok(Compared { table: table.to_string(), source_rows, target_rows, differences })
 }
 
 /// Which rows differ, by key.
-async fn name_rows(source: &Client, target: &Client, table: &TableName, key: &[String]) -> Result<Vec<String>> {
+async fn name_rows(source: &mut Session, target: &mut Session, table: &TableName, key: &str) -> Result<Vec<String>> {
     let columns = match key {
-        [] => "'(no key)'".to_owned(),
-        key => {
-            let texts: Vec<String> = key.iter().map(|c| format!("whole_row.{}::text", quoted(c))).collect();
-            format!("concat_ws(', ', {})", texts.join(", "))
-        }
+        "" => "'(no key)'".to_owned(),
+        key => format!("concat_ws(', ', {key})"),
     };
     let sql = format!("SELECT md5(whole_row::text), {columns} FROM {} AS whole_row", qualified(table));
     let (left, right) = tokio::join!(ask(source, "source", &sql), ask(target, "target", &sql));
-    let mut balance: BTreeMap<(String, String), i64> = BTreeMap::new();
+    let mut balance = Balance::new();
     for (rows, one) in [(left?, 1), (right?, -1)] {
         for row in rows {
-            *balance.entry((get(&row, 1)?, get(&row, 0)?)).or_default() += one;
+            *balance.entry((side::text(&row, 1)?.to_owned(), side::text(&row, 0)?.to_owned())).or_default() += one;
         }
     }
+    Ok(named(&balance))
+}
+
+/// Rows by key and digest: those of the source less those of the target.
+pub type Balance = BTreeMap<(String, String), i64>;
+
+/// The first few keys that are out of balance, a line each.
+pub fn named(balance: &Balance) -> Vec<String> {
     let mut by_key: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for ((key, _), n) in balance.iter().filter(|(_, n)| **n != 0) {
         let (source, target) = by_key.entry(key).or_default();
@@ -114,7 +126,7 @@ async fn name_rows(source: &Client, target: &Client, table: &TableName, key: &[S
     if by_key.len() > NAMED {
         out.push(format!("and {} more keys", by_key.len() - NAMED));
     }
-    Ok(out)
+    out
 }
 
 /// What the schemas have that the other one has not: columns, keys, indexes, views, functions, triggers, comments.
@@ -132,7 +144,7 @@ pub struct Definitions {
 ///
 /// # Errors
 /// If a side cannot be read.
-pub async fn definitions(source: &Client, target: &Client) -> Result<Definitions> {
+pub async fn definitions(source: &mut Session, target: &mut Session) -> Result<Definitions> {
     const SQL: &str = "
         WITH s AS (SELECT oid FROM pg_catalog.pg_namespace
                    WHERE nspname NOT IN ('information_schema', 'switchyard') AND nspname !~ '^pg_'),
@@ -154,8 +166,16 @@ pub async fn definitions(source: &Client, target: &Client) -> Result<Definitions
           FROM pg_catalog.pg_description d WHERE d.objoid IN (SELECT oid FROM t UNION ALL
                SELECT p.oid FROM pg_catalog.pg_proc p JOIN s ON s.oid = p.pronamespace)";
     let (left, right) = tokio::join!(ask(source, "source", SQL), ask(target, "target", SQL));
-    let set = |rows: Vec<Row>| rows.iter().map(|row| get::<String>(row, 0)).collect::<Result<BTreeSet<_>>>();
-    let (left, right) = (set(left?)?, set(right?)?);
+    held(left?, right?)
+}
+
+/// Compares lists of definitions.
+///
+/// # Errors
+/// If a row is empty.
+pub fn held(left: Vec<TextRow>, right: Vec<TextRow>) -> Result<Definitions> {
+    let set = |rows: Vec<TextRow>| rows.iter().map(|row| Ok(side::text(row, 0)?.to_owned())).collect::<Result<_>>();
+    let (left, right): (BTreeSet<String>, BTreeSet<String>) = (set(left)?, set(right)?);
     let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
         let first_line = |text: &String| text.split_whitespace().collect::<Vec<_>>().join(" ");
         a.difference(b).map(first_line).collect::<Vec<_>>()
@@ -163,26 +183,30 @@ pub async fn definitions(source: &Client, target: &Client) -> Result<Definitions
     Ok(Definitions { count: left.len(), missing: only(&left, &right), extra: only(&right, &left) })
 }
 
-/// What of a migration is still there: slots, publications, event triggers, the bookkeeping.
+/// What of a migration is still there: slots, publications, event triggers, the bookkeeping. (A reader of a
+/// binary log is not looked for: the server notices only with the next event that it has gone.)
 ///
 /// # Errors
 /// If the server cannot be asked.
-pub async fn leftovers(client: &Client, side: &str) -> Result<Vec<String>> {
-    const SQL: &str = "SELECT 'replication slot ' || slot_name FROM pg_catalog.pg_replication_slots
+pub async fn leftovers(session: &mut Session, side: &str) -> Result<Vec<String>> {
+    const PG: &str = "SELECT 'replication slot ' || slot_name FROM pg_catalog.pg_replication_slots
         UNION ALL SELECT 'publication ' || pubname FROM pg_catalog.pg_publication
         UNION ALL SELECT 'event trigger ' || evtname FROM pg_catalog.pg_event_trigger
         UNION ALL SELECT 'schema ' || nspname FROM pg_catalog.pg_namespace WHERE nspname = 'switchyard'";
-    ask(client, side, SQL).await?.iter().map(|row| Ok(format!("{side}: {}", get::<String>(row, 0)?))).collect()
+    const MY: &str =
+        "SELECT CONCAT('database ', schema_name) FROM information_schema.schemata WHERE schema_name = 'switchyard'";
+    let sql = if session.engine() == Engine::Postgres { PG } else { MY };
+    ask(session, side, sql).await?.iter().map(|row| Ok(format!("{side}: {}", side::text(row, 0)?))).collect()
 }
 
-async fn ask(client: &Client, side: &str, sql: &str) -> Result<Vec<Row>> {
-    client.query(sql, &[]).await.map_err(|e| wrap(format!("comparing: reading the {side}"), &e))
+/// The rows of a query; in an error `side` says where.
+///
+/// # Errors
+/// As the server says.
+pub async fn ask(session: &mut Session, side: &str, sql: &str) -> Result<Vec<TextRow>> {
+    session.rows(&format!("comparing: reading the {side}"), sql).await
 }
 
-fn first(rows: Vec<Row>) -> Result<Row> {
+fn first(rows: Vec<TextRow>) -> Result<TextRow> {
     rows.into_iter().next().ok_or_else(|| Error::fatal("comparing: a count came back without a row"))
-}
-
-fn get<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, i: usize) -> Result<T> {
-    row.try_get(i).map_err(|e| Error::fatal(format!("comparing: reading an answer: {e}")))
 }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tokio_postgres::Client;
-
-use crate::error::{Error, Result};
-use crate::pgwire::errors::wrap;
+use super::shop::Shop;
+use super::side::{self, Engine, Session};
+use crate::error::Result;
 
 /// What the application keeps an account of, beside the event that every transaction writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,14 +25,17 @@ impl Thing {
     /// Every kind.
     pub const ALL: [Thing; 5] = [Thing::Order, Thing::Session, Thing::Text, Thing::Customer, Thing::Stock];
 
-    /// Key and last write of every row.
-    fn question(self) -> &'static str {
+    /// Last write and key of every row.
+    fn question(self, shop: Shop, engine: Engine) -> String {
         match self {
-            Thing::Order => "SELECT id::text, last_write FROM public.orders",
-            Thing::Session => "SELECT id::text, last_write FROM public.sessions",
-            Thing::Text => "SELECT sku, last_write FROM public.product_texts",
-            Thing::Customer => "SELECT email::text, last_write FROM public.customers",
-            Thing::Stock => r#"SELECT "Artikel-Nr" || '|' || "Größe", last_write FROM "Lager Süd"."Bestände""#,
+            Thing::Order => "SELECT last_write, id FROM orders".to_owned(),
+            Thing::Session => "SELECT last_write, id FROM sessions".to_owned(),
+            Thing::Text => "SELECT last_write, sku FROM product_texts".to_owned(),
+            Thing::Customer => "SELECT last_write, email FROM customers".to_owned(),
+            Thing::Stock => {
+                let [article, size] = ["Artikel-Nr", "Größe"].map(|c| engine.quoted(c));
+                format!("SELECT last_write, {article}, {size} FROM {}", shop.stock(engine))
+            }
         }
     }
 
@@ -92,17 +94,21 @@ pub struct Audit {
 ///
 /// # Errors
 /// If the server cannot be asked.
-pub async fn look_up(ledger: &Ledger, target: &Client) -> Result<Audit> {
-    let sql = "SELECT write FROM public.events WHERE write IS NOT NULL";
+pub async fn look_up(ledger: &Ledger, shop: Shop, target: &mut Session) -> Result<Audit> {
+    let doing = "looking up the application's writes on the target";
+    let (engine, column) = (target.engine(), shop.write_column());
+    let sql = format!("SELECT {column} FROM events WHERE {column} IS NOT NULL");
     let mut seen: HashMap<i64, u32> = HashMap::new();
-    for row in ask(target, sql).await? {
-        *seen.entry(field(&row, 0)?).or_default() += 1;
+    for row in target.rows(doing, &sql).await? {
+        *seen.entry(side::number(&row, 0)?).or_default() += 1;
     }
     let mut rows: HashMap<Thing, HashMap<String, Option<i64>>> = HashMap::new();
     for thing in Thing::ALL {
         let of = rows.entry(thing).or_default();
-        for row in ask(target, thing.question()).await? {
-            of.insert(field(&row, 0)?, field(&row, 1)?);
+        for mut row in target.rows(doing, &thing.question(shop, engine)).await? {
+            let key: Vec<String> = row.drain(1..).map(Option::unwrap_or_default).collect();
+            let last = if row[0].is_some() { Some(side::number(&row, 0)?) } else { None };
+            of.insert(key.join("|"), last);
         }
     }
     Ok(judge(ledger, &seen, &rows))
@@ -137,14 +143,6 @@ fn judge(ledger: &Ledger, seen: &HashMap<i64, u32>, rows: &HashMap<Thing, HashMa
         }
     }
     audit
-}
-
-async fn ask(client: &Client, sql: &str) -> Result<Vec<tokio_postgres::Row>> {
-    client.query(sql, &[]).await.map_err(|e| wrap("looking up the application's writes on the target", &e))
-}
-
-fn field<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a tokio_postgres::Row, i: usize) -> Result<T> {
-    row.try_get(i).map_err(|e| Error::fatal(format!("reading the application's writes on the target: {e}")))
 }
 
 #[cfg(test)]

@@ -4,11 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+use super::side::{self, Session};
 use crate::error::{Error, Result};
-use crate::pgwire::errors::wrap;
 
 /// Between two probes.
 const EVERY: Duration = Duration::from_millis(25);
@@ -57,7 +56,7 @@ impl Drop for Probe {
 
 impl Probe {
     /// Starts sending and watching; the target's table must exist.
-    pub fn start(source: Client, target: Client) -> Probe {
+    pub fn start(source: Session, target: Session) -> Probe {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let stop_sending = CancellationToken::new();
         let sender = tokio::spawn(send(source, shared.clone(), stop_sending.clone()));
@@ -129,15 +128,14 @@ impl Probe {
     }
 }
 
-async fn send(source: Client, shared: Arc<Mutex<Shared>>, stop: CancellationToken) -> Result<()> {
+async fn send(mut source: Session, shared: Arc<Mutex<Shared>>, stop: CancellationToken) -> Result<()> {
     let doing = "sending a probe";
-    let insert = source.prepare("INSERT INTO public.pulse VALUES ($1)").await.map_err(|e| wrap(doing, &e))?;
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     for n in 1_i64.. {
         // Asked before the insert: after a stop one last probe follows whatever was committed before the stop.
         let last = stop.is_cancelled();
-        source.execute(&insert, &[&n]).await.map_err(|e| wrap(doing, &e))?;
+        source.run(doing, &format!("INSERT INTO pulse VALUES ({n})")).await?;
         let committed = Instant::now();
         {
             shared.lock().unwrap_or_else(PoisonError::into_inner).waiting.push((n, committed));
@@ -153,10 +151,9 @@ async fn send(source: Client, shared: Arc<Mutex<Shared>>, stop: CancellationToke
     Ok(())
 }
 
-async fn watch(target: Client, shared: Arc<Mutex<Shared>>) -> Result<()> {
+async fn watch(mut target: Session, shared: Arc<Mutex<Shared>>) -> Result<()> {
     let doing = "looking for a probe at the target";
-    let sql = "SELECT coalesce(max(n), 0) FROM public.pulse";
-    let ask = target.prepare(sql).await.map_err(|e| wrap(doing, &e))?;
+    let sql = "SELECT coalesce(max(n), 0) FROM pulse";
     loop {
         let oldest = {
             let s = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,9 +163,9 @@ async fn watch(target: Client, shared: Arc<Mutex<Shared>>) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
-        let row = target.query_one(&ask, &[]).await.map_err(|e| wrap(doing, &e))?;
+        let rows = target.rows(doing, sql).await?;
         let visible = Instant::now();
-        let newest: i64 = row.try_get(0).map_err(|e| Error::fatal(format!("{doing}: {e}")))?;
+        let newest = side::number(&rows.into_iter().next().unwrap_or_default(), 0)?;
         {
             let mut s = shared.lock().unwrap_or_else(PoisonError::into_inner);
             let here = s.waiting.iter().take_while(|(n, _)| *n <= newest).count();

@@ -1,9 +1,72 @@
-//! The demo's database: a shop with the types and habits that make replication hard, filled by the server itself.
+//! The demo's database: a shop with the types and habits that make replication hard. This one is PostgreSQL's through and
+//! through, filled by the server itself.
 
-use tokio_postgres::Client;
-
+use super::portable;
+use super::side::{self, Engine, Session};
 use crate::error::{Result, ResultExt};
-use crate::pgwire::errors::wrap;
+
+/// Which shop is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shop {
+    /// With everything that PostgreSQL has: between two of them.
+    Native,
+    /// With what two engines can both hold.
+    Portable,
+}
+
+impl Shop {
+    /// The shop for a pair.
+    pub fn of(source: Engine, target: Engine) -> Shop {
+        if (source, target) == (Engine::Postgres, Engine::Postgres) { Shop::Native } else { Shop::Portable }
+    }
+
+    /// What makes replication hard in it, as sentences for the screen.
+    pub fn describe(self, engine: Engine) -> &'static str {
+        match (self, engine) {
+            (Shop::Native, _) => {
+                "partitions, a table without a key, enums, arrays, ranges, composites,\n\
+                 BC and infinite dates, long texts, generated columns, identities, cascades, triggers, views,\n\
+                 names like \"Lager Süd\".\"Bestände\""
+            }
+            (Shop::Portable, Engine::Postgres) => {
+                "emoji, microseconds, decimals, JSON, enums, arrays, ranges, UUIDs, bytes,\n\
+                 long texts, a table without a key, composite keys, foreign keys, a name like \"Bestände Süd\""
+            }
+            (Shop::Portable, _) => {
+                "emoji, microseconds, decimals, JSON, enums, sets, unsigned numbers, bits, bytes,\n\
+                 long texts, a table without a key, composite keys, foreign keys, a name like `Bestände Süd`"
+            }
+        }
+    }
+
+    /// The table of what is in stock, as SQL says it.
+    pub fn stock(self, engine: Engine) -> String {
+        match self {
+            Shop::Native => r#""Lager Süd"."Bestände""#.to_owned(),
+            Shop::Portable => engine.quoted(portable::STOCK),
+        }
+    }
+
+    /// The column of `events` with the id of a transaction; the plain word is one of MySQL's own.
+    pub fn write_column(self) -> &'static str {
+        if self == Shop::Native { "write" } else { "write_id" }
+    }
+
+    /// Makes and fills it; `rows` is the number of order items. Returns about how many rows there are.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub async fn fill(self, session: &mut Session, rows: u64) -> Result<u64> {
+        if self == Shop::Portable {
+            return portable::fill(session, rows).await;
+        }
+        fill(session, rows).await?;
+        let sql = "SELECT coalesce(sum(reltuples), 0)::int8 FROM pg_class WHERE relkind = 'r' AND relnamespace::regnamespace::text \
+                   IN ('public', '\"Lager Süd\"') AND reltuples > 0";
+        let rows = session.rows("counting the shop's rows", sql).await?;
+        Ok(side::number(&rows.into_iter().next().unwrap_or_default(), 0)?.unsigned_abs())
+    }
+}
 
 /// Partitions, types in two schemas, every identity a table can have, and names that need quoting.
 const SCHEMA: &str = r#"
@@ -170,29 +233,22 @@ CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON product_texts FOR EACH ROW EXECU
 ANALYZE;
 "#;
 
-/// How many products [`fill`] makes for so many order items.
+/// How many products [`Shop::fill`] makes for so many order items.
 pub fn products(rows: u64) -> u64 {
     (rows / 100).clamp(40, 20_000)
 }
 
-/// How many customers [`fill`] makes for so many order items.
+/// How many customers [`Shop::fill`] makes for so many order items.
 pub fn customers(rows: u64) -> u64 {
     (rows / 10).max(20)
 }
 
-/// Makes and fills the shop; `rows` is the number of order items.
-///
-/// # Errors
-/// As the server says; the statement is named by its number only.
-pub async fn fill(client: &Client, rows: u64) -> Result<()> {
-    client.batch_execute(SCHEMA).await.map_err(|e| wrap("making the shop's tables", &e))?;
+/// In an error the statement is named by its number only.
+async fn fill(session: &mut Session, rows: u64) -> Result<()> {
+    session.run("making the shop's tables", SCHEMA).await?;
     for (i, statement) in FILL.iter().enumerate() {
         let sql = statement.replace("$rows$", &rows.to_string());
-        client
-            .batch_execute(&sql)
-            .await
-            .map_err(|e| wrap("filling the shop", &e))
-            .with_context(|| format!("statement {}", i + 1))?;
+        session.run("filling the shop", &sql).await.with_context(|| format!("statement {}", i + 1))?;
     }
-    client.batch_execute(FINISH).await.map_err(|e| wrap("making the shop's keys and triggers", &e))
+    session.run("making the shop's keys and triggers", FINISH).await
 }

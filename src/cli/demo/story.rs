@@ -3,21 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, NoTls};
-
 use super::child::{self, Daemon, Program};
 use super::probe::{Probe, Sample};
 use super::screen::Screen;
+use super::shop::Shop;
+use super::side::{DATABASE, Engine, Server, Session};
 use super::summary::{Figures, millis, percentile};
-use super::workload::{Application, WRITERS};
-use super::{DemoArgs, compare, ledger, shop};
+use super::workload::{ALTERATION, Application, WRITERS};
+use super::{DemoArgs, canonical, compare, ledger};
 use crate::cli::output::thousands;
 use crate::error::{Error, Result, ResultExt};
-use crate::pgwire::errors::wrap;
-use crate::sandbox::{self, PgServer};
 use crate::status::{Phase, Status};
 
-const DATABASE: &str = "shop";
 /// Between two looks at the daemon's status.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the target may take to be level once nobody writes any more.
@@ -69,49 +66,40 @@ pub struct Told {
     /// What was measured.
     pub figures: Figures,
     /// Stopped, and their folders removed, when the value is dropped: that can take longer than to read the figures.
-    _servers: (PgServer, PgServer),
+    _servers: (Server, Server),
 }
 
 /// Tells the whole story; whether nothing was lost is in the figures.
 ///
 /// # Errors
 /// Whatever kept it from being told to its end.
-pub async fn tell(args: &DemoArgs, screen: &Screen, folder: &Folder) -> Result<Told> {
+pub async fn tell(args: &DemoArgs, engines: (Engine, Engine), screen: &Screen, folder: &Folder) -> Result<Told> {
     let begin = Instant::now();
+    let shop = Shop::of(engines.0, engines.1);
     screen.step(1, "starting a private source and a private target");
-    let (source, target) = servers()?;
-    screen.say(&format!(
-        "PostgreSQL {} on 127.0.0.1, ports {} and {}, with logical decoding and passwords",
-        short_version(&source),
-        source.port(),
-        target.port()
-    ));
+    let (source, target) = servers(engines)?;
+    let log = if source.engine() == Engine::Postgres { "logical decoding" } else { "its binary log on" };
+    screen.say(&format!("{} on 127.0.0.1:{}, with {log} and passwords,", source.title(), source.port()));
+    screen.say(&format!("{} on 127.0.0.1:{}", target.title(), target.port()));
     for server in [&source, &target] {
-        let admin = connect(server, "postgres").await?;
-        admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await.map_err(|e| wrap("making a database", &e))?;
+        server.create_database().await?;
     }
 
     screen.step(2, "filling the source: a shop with the types and habits that make replication hard");
-    let look_source = connect(&source, DATABASE).await?;
+    let mut look_source = source.connect().await?;
     let rows = {
         let mut live = screen.live(None);
-        live.update(0, 0, &format!("inserting about {} rows on the server …", thousands(args.rows * 7 / 3)));
-        shop::fill(&look_source, args.rows).await?;
-        total_rows(&look_source).await?
+        live.update(0, 0, &format!("inserting about {} rows …", thousands(args.rows * 7 / 3)));
+        shop.fill(&mut look_source, args.rows).await?
     };
-    screen.say(&format!(
-        "{} rows: partitions, a table without a key, enums, arrays, ranges, composites,\n\
-         BC and infinite dates, long texts, generated columns, identities, cascades, triggers, views,\n\
-         names like \"Lager Süd\".\"Bestände\"",
-        thousands(rows)
-    ));
+    screen.say(&format!("{} rows: {}", thousands(rows), shop.describe(source.engine())));
 
     screen.step(3, &format!("starting an application that writes on {WRITERS} connections until the end"));
     let mut connections = Vec::new();
     for _ in 0..WRITERS {
-        connections.push(connect(&source, DATABASE).await?);
+        connections.push(source.connect().await?);
     }
-    let mut application = Application::start(connections, args.rows);
+    let mut application = Application::start(connections, shop, args.rows);
     screen.say(
         "inserts, updates, deletes, changed keys, swapped unique values, savepoints, rollbacks; every\n\
          acknowledged write has a unique id, which the application remembers",
@@ -138,84 +126,60 @@ pub async fn tell(args: &DemoArgs, screen: &Screen, folder: &Folder) -> Result<T
         Scene { screen, daemon, program: program.clone(), application: &mut application, figures: Figures::default() };
     scene.copy(started).await?;
 
-    screen
-        .step(6, &format!("following for {} seconds; half-way the daemon is killed, and started again", args.seconds));
-    let look_target = connect(&target, DATABASE).await?;
-    let probe = Probe::start(connect(&source, DATABASE).await?, connect(&target, DATABASE).await?);
-    let (probe, mut figures, daemon) = scene.follow(probe, Duration::from_secs(args.seconds)).await?;
+    screen.step(6, &format!("following for {} seconds; half-way the daemon is killed", args.seconds));
+    let look_target = target.connect().await?;
+    let probe = Probe::start(source.connect().await?, target.connect().await?);
+    let length = Duration::from_secs(args.seconds);
+    let (probe, mut figures, daemon) = scene.follow(probe, length, &mut look_source).await?;
 
     screen.step(7, "stopping the application, waiting until the target is level, comparing everything");
-    let sides = (&look_source, &look_target);
-    for side in [&look_source, &look_target] {
-        // Rows are compared in order; sorted in memory they are compared sooner.
-        side.batch_execute("SET work_mem = '128MB'").await.map_err(|e| wrap("preparing to compare", &e))?;
-    }
-    let daemon = level(screen, application, probe, daemon, &mut figures, sides).await?;
+    let mut sides = Sides { shop, source: look_source, target: look_target };
+    let daemon = level(screen, application, probe, daemon, &mut figures, &mut sides).await?;
     daemon.stop().await?;
-    clear_up(screen, &program, &mut figures, sides).await?;
+    clear_up(screen, &program, &mut figures, &mut sides).await?;
     screen.say(&format!("done, {:.0} seconds after the start", begin.elapsed().as_secs_f64()));
     Ok(Told { figures, _servers: (source, target) })
 }
 
 /// The source and the target, started at the same time.
-fn servers() -> Result<(PgServer, PgServer)> {
-    let sandbox = |e: anyhow::Error| Error::fatal(format!("{e:#}"));
+fn servers(engines: (Engine, Engine)) -> Result<(Server, Server)> {
     // Staying on this thread: a server that is still being started must not outlive an interrupted story.
     tokio::task::block_in_place(|| {
-        let install = sandbox::find_postgres(Some(14)).map_err(sandbox)?;
-        let start = || PgServer::builder(&install).password_auth(true).setting("max_wal_size", "4GB").start();
         std::thread::scope(|scope| {
-            let target = scope.spawn(start);
-            let source = start();
-            let target = target.join().unwrap_or_else(|_| Err(anyhow::anyhow!("starting the target panicked")));
-            Ok((source.map_err(sandbox)?, target.map_err(sandbox)?))
+            let target = scope.spawn(|| Server::start(engines.1));
+            let source = Server::start(engines.0);
+            let target = target.join().unwrap_or_else(|_| Err(Error::fatal("starting the target panicked")));
+            Ok((source?, target?))
         })
     })
 }
 
-fn short_version(server: &PgServer) -> &str {
-    let version = &server.install().version;
-    version.split(' ').next().unwrap_or(version)
-}
-
-async fn connect(server: &PgServer, database: &str) -> Result<Client> {
-    let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(server.port()).user("postgres").password(server.password()).dbname(database);
-    // Both sides print values in one way, and names with their schema where it is not `public`.
-    config.application_name("shop").options("-c timezone=UTC -c datestyle=ISO -c extra_float_digits=1 -c jit=off");
-    let connected = config.connect(NoTls).await;
-    let (client, connection) = connected.map_err(|e| wrap("connecting to a private server", &e))?;
-    tokio::spawn(async move {
-        // The client's own calls report the failure; here it would only be said twice.
-        let _ = connection.await;
-    });
-    Ok(client)
-}
-
-async fn total_rows(client: &Client) -> Result<u64> {
-    let sql = "SELECT coalesce(sum(reltuples), 0)::int8 FROM pg_class WHERE relkind = 'r' AND relnamespace::regnamespace::text \
-               IN ('public', '\"Lager Süd\"') AND reltuples > 0";
-    let row = client.query_one(sql, &[]).await.map_err(|e| wrap("counting the shop's rows", &e))?;
-    let n: i64 = row.try_get(0).map_err(|e| wrap("counting the shop's rows", &e))?;
-    Ok(n.unsigned_abs())
-}
-
 /// Writes the configuration. The passwords are not in it.
-fn configure(folder: &Folder, source: &PgServer, target: &PgServer) -> Result<Program> {
+fn configure(folder: &Folder, source: &Server, target: &Server) -> Result<Program> {
     // The daemon binds it a moment later; whoever takes it in between makes the demo fail loudly.
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
     let api = free.context("looking for a free port")?;
-    let url = |variable: &str, port: u16| format!("postgres://postgres:${{{variable}}}@127.0.0.1:{port}/{DATABASE}");
+    let url = |variable: &str, server: &Server| {
+        let (engine, port) = (server.engine(), server.port());
+        format!("{}://{}:${{{variable}}}@127.0.0.1:{port}/{DATABASE}", engine.word(), engine.account())
+    };
     let (from, to) = ("SOURCE_PASSWORD", "TARGET_PASSWORD");
     let text = format!(
         "name = \"demo\"\n\n[source]\nurl = \"{}\"\n\n[target]\nurl = \"{}\"\n\n[api]\nlisten = \"{api}\"\n",
-        url(from, source.port()),
-        url(to, target.port())
+        url(from, source),
+        url(to, target)
     );
     let config = folder.path().join("switchyard.toml");
     std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
     let variables = vec![(from, source.password().to_owned()), (to, target.password().to_owned())];
     Ok(Program { config, log: folder.log(), api: format!("http://{api}"), variables })
+}
+
+/// Sessions that look at both sides in the end.
+struct Sides {
+    shop: Shop,
+    source: Session,
+    target: Session,
 }
 
 /// What takes part in steps 5 and 6.
@@ -277,7 +241,12 @@ impl Scene<'_> {
     }
 
     /// Follows for `length`, with the kill in the middle.
-    async fn follow(mut self, mut probe: Probe, length: Duration) -> Result<(Probe, Figures, Daemon)> {
+    async fn follow(
+        mut self,
+        mut probe: Probe,
+        length: Duration,
+        source: &mut Session,
+    ) -> Result<(Probe, Figures, Daemon)> {
         let caught_up = self.until_level(&mut probe, Instant::now(), "catching up, making foreign keys").await?;
         self.screen.say(&format!("level {} after the copy", millis(caught_up)));
         // Only what was committed once the target was level tells how it is kept level.
@@ -294,7 +263,10 @@ impl Scene<'_> {
         let outage = scene.until_level(&mut probe, killed, "the new daemon takes over").await?;
         scene.screen.say(&format!("level again {} after the kill; nothing to repair", millis(outage)));
         scene.figures.outage = Some(outage);
-        scene.watch(&mut probe, length.saturating_sub(begin.elapsed())).await?;
+        scene.screen.say(&format!("a column is added at the source, and written from now on:\n{ALTERATION}"));
+        source.run("adding a column", ALTERATION).await?;
+        scene.application.altered();
+        scene.watch(&mut probe, length.saturating_sub(begin.elapsed()).max(length / 4)).await?;
         scene.figures.tail = begin.elapsed();
 
         let outage_end = killed + outage;
@@ -398,7 +370,7 @@ async fn level(
     probe: Probe,
     mut daemon: Daemon,
     figures: &mut Figures,
-    (source, target): (&Client, &Client),
+    sides: &mut Sides,
 ) -> Result<Daemon> {
     let counters = application.counters.clone();
     let ledger = application.stop().await?;
@@ -418,20 +390,24 @@ async fn level(
     count(figures, daemon.status().await?.as_ref());
     screen.say(&format!("level {} after the last write; comparing every row as text:", millis(took)));
 
-    let compared = compare::tables(source, target, |table| {
+    let tell = |table: &compare::Compared| {
         let (here, there) = (table.source_rows.unsigned_abs(), table.target_rows.unsigned_abs());
         let equal = if table.differences.is_empty() { "equal" } else { "DIFFERENT" };
-        screen.say(&format!("{:<30}{:>10} rows  {equal}", table.table.to_string(), thousands(here)));
+        screen.say(&format!("{:<30}{:>10} rows  {equal}", table.table, thousands(here)));
         if !table.differences.is_empty() {
             screen.say(&format!("  the target has {} rows", thousands(there)));
             table.differences.iter().for_each(|d| screen.say(&format!("  {d}")));
         }
-    })
-    .await?;
+    };
+    let (source, target) = (&mut sides.source, &mut sides.target);
+    let compared = match sides.shop {
+        Shop::Native => compare::tables(source, target, tell).await?,
+        Shop::Portable => canonical::tables(source, target, tell).await?,
+    };
     figures.tables = compared.len();
     figures.rows_compared = compared.iter().map(|t| t.source_rows.unsigned_abs()).sum();
     figures.tables_different = compared.iter().filter(|t| !t.differences.is_empty()).count();
-    let audit = ledger::look_up(&ledger, target).await?;
+    let audit = ledger::look_up(&ledger, sides.shop, target).await?;
     figures.looked_up = audit.looked_up;
     figures.lost = audit.lost;
     figures.phantoms = audit.phantoms;
@@ -444,7 +420,7 @@ async fn clear_up(
     screen: &Screen,
     program: &Program,
     figures: &mut Figures,
-    (source, target): (&Client, &Client),
+    Sides { shop, source, target }: &mut Sides,
 ) -> Result<()> {
     screen.say("\nswitchyard finish: taking away what the migration made on both servers");
     let (said, done) = program.run(&["finish", "--yes"]).await?;
@@ -452,7 +428,10 @@ async fn clear_up(
     if !done {
         return Err(Error::fatal("`switchyard finish` failed"));
     }
-    let definitions = compare::definitions(source, target).await?;
+    let definitions = match shop {
+        Shop::Native => compare::definitions(source, target).await?,
+        Shop::Portable => canonical::definitions(source, target).await?,
+    };
     figures.definitions = (definitions.count, definitions.missing.len() + definitions.extra.len());
     for (what, list) in [("missing", &definitions.missing), ("extra", &definitions.extra)] {
         list.iter().take(10).for_each(|d| screen.say(&format!("{what} at the target: {d}")));

@@ -1,24 +1,29 @@
 //! The demo's application: several connections that write all the time and remember what was acknowledged.
 
+mod portable;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Fate, Ledger, Thing};
-use super::shop;
+use super::portable::uuid;
+use super::shop::{self, Shop};
+use super::side::{Engine, Session};
 use crate::error::{Error, Result};
-use crate::pgwire::errors::wrap;
 
 /// Connections that write at the same time.
 pub const WRITERS: u64 = 4;
 /// Transactions a second on each of them, at most.
 const PACE: u32 = 75;
+
+/// What is changed about the source's schema while everything runs.
+pub const ALTERATION: &str = "ALTER TABLE events ADD COLUMN channel varchar(20) NOT NULL DEFAULT 'shop'";
 
 /// What the application did so far; read while it runs.
 #[derive(Debug, Default)]
@@ -36,22 +41,29 @@ pub struct Counters {
 pub struct Application {
     tasks: JoinSet<Result<Ledger>>,
     stop: CancellationToken,
+    altered: Arc<AtomicBool>,
     /// See [`Counters`].
     pub counters: Arc<Counters>,
 }
 
 impl Application {
-    /// Starts one writer a connection; `rows` is what [`shop::fill`] was called with.
-    pub fn start(connections: Vec<Client>, rows: u64) -> Application {
-        let stop = CancellationToken::new();
+    /// Starts one writer a connection; `rows` is what [`Shop::fill`] was called with.
+    pub fn start(connections: Vec<Session>, shop: Shop, rows: u64) -> Application {
+        let (stop, altered) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
         let counters = Arc::new(Counters::default());
         let mut tasks = JoinSet::new();
         let writers = connections.len() as u64;
-        for (number, client) in connections.into_iter().enumerate() {
-            let actor = Actor::new(number as u64, writers, rows);
-            tasks.spawn(write(client, actor, counters.clone(), stop.clone()));
+        for (number, session) in connections.into_iter().enumerate() {
+            let portable = (shop == Shop::Portable).then_some(session.engine());
+            let actor = Actor::new(number as u64, writers, rows, portable, altered.clone());
+            tasks.spawn(write(session, actor, counters.clone(), stop.clone()));
         }
-        Application { tasks, stop, counters }
+        Application { tasks, stop, altered, counters }
+    }
+
+    /// From now on it writes the column that [`ALTERATION`] adds.
+    pub fn altered(&self) {
+        self.altered.store(true, Ordering::Relaxed);
     }
 
     /// Whether a writer ended before it was told to.
@@ -73,29 +85,30 @@ impl Application {
     }
 }
 
-async fn write(client: Client, mut actor: Actor, counters: Arc<Counters>, stop: CancellationToken) -> Result<Ledger> {
+async fn write(
+    mut session: Session,
+    mut actor: Actor,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+) -> Result<Ledger> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / PACE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     while !stop.is_cancelled() {
         tick.tick().await;
         let plan = actor.next();
-        match client.batch_execute(&plan.sql).await {
+        match session.run(&format!("the application's transaction {}", plan.what), &plan.sql).await {
             Ok(()) => {
                 let counter = if plan.commits { &counters.committed } else { &counters.rolled_back };
                 counter.fetch_add(1, Ordering::Relaxed);
                 actor.acknowledged(plan);
             }
-            Err(e) if e.as_db_error().is_some() && !client.is_closed() => {
-                let code = e.code().map(|c| c.code().to_owned()).unwrap_or_default();
-                // Deadlocks, and a product that was renamed after it was chosen (23503), are an application's daily bread;
-                // anything else is a mistake of ours.
-                if !code.starts_with("40") && code != "23503" {
-                    return Err(wrap(format!("the application's transaction {}", plan.what), &e));
-                }
+            // Deadlocks, and a product that was renamed after it was chosen, are an application's daily bread; anything
+            // else is a mistake of ours.
+            Err(e) if session.engine().refuses(&e) && !session.is_closed() => {
                 counters.refused.fetch_add(1, Ordering::Relaxed);
-                client.batch_execute("ROLLBACK").await.map_err(|e| wrap("rolling back", &e))?;
+                session.run("rolling back", "ROLLBACK").await?;
             }
-            Err(e) => return Err(wrap("the application's connection to the source", &e)),
+            Err(e) => return Err(e),
         }
     }
     Ok(actor.ledger)
@@ -122,6 +135,7 @@ enum Own {
     Session(usize, Option<String>),
     Text(usize, String, Option<i64>),
     Stock(usize, Option<(String, i64)>),
+    Nicks(usize, usize),
 }
 
 /// One connection's part: which rows are its own, what it does next, what it was promised. No other connection writes its
@@ -138,11 +152,15 @@ struct Actor {
     texts: Vec<(String, Option<i64>)>,
     stock: Vec<(String, i64)>,
     nicks: Vec<u64>,
+    nick_of: Vec<String>,
+    /// Set where the statements must be ones that every engine reads.
+    portable: Option<Engine>,
+    altered: Arc<AtomicBool>,
     ledger: Ledger,
 }
 
 impl Actor {
-    fn new(number: u64, writers: u64, rows: u64) -> Actor {
+    fn new(number: u64, writers: u64, rows: u64, portable: Option<Engine>, altered: Arc<AtomicBool>) -> Actor {
         let own = |of: u64| (1..=of).filter(move |i| i % writers == number);
         let products = shop::products(rows);
         Actor {
@@ -157,6 +175,9 @@ impl Actor {
             texts: own(products).map(|i| (format!("SKU-{i}"), None)).collect(),
             stock: own(products).flat_map(|i| (1..=3).map(move |g| (format!("SKU-{i}"), g))).collect(),
             nicks: own(shop::customers(rows)).collect(),
+            nick_of: own(shop::customers(rows)).map(|i| format!("nick{i} 😀")).collect(),
+            portable,
+            altered,
             ledger: Ledger::default(),
         }
     }
@@ -167,10 +188,14 @@ impl Actor {
         (self.number + 1) * 1_000_000_000 + self.count
     }
 
-    fn uuid(&mut self) -> String {
+    /// 16 bytes.
+    fn hex(&mut self) -> String {
         let n: u128 = self.rng.random();
-        let h = format!("{n:032x}");
-        format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
+        format!("{n:032x}")
+    }
+
+    fn uuid(&mut self) -> String {
+        uuid(&self.hex())
     }
 
     fn pick(&mut self, len: usize) -> Option<usize> {
@@ -189,34 +214,52 @@ impl Actor {
             own: Vec::new(),
         };
         let dice = self.rng.random_range(0..100);
-        let planned = match dice {
-            0..26 => None,
-            26..40 => self.pay(&mut plan),
-            40..48 => self.change_items(&mut plan),
-            48..53 => self.delete_order(&mut plan),
-            53..63 => Some(self.new_session(&mut plan)),
-            63..69 => self.change_session(&mut plan),
-            69..79 => self.touch_text(&mut plan),
-            79..81 => self.rename_product(&mut plan),
-            81..87 => self.stock(&mut plan),
-            87..89 => self.swap_nicks(&mut plan),
-            89..91 => Some(self.new_customer(&mut plan)),
-            91..93 => self.move_event(&mut plan),
-            93..95 => Some(self.tidy_audit(&mut plan)),
-            95..96 => Some(self.many_rows(&mut plan)),
-            96..98 => Some(self.savepoint(&mut plan)),
-            _ => Some(self.change_of_mind(&mut plan)),
+        let planned = match self.portable {
+            Some(engine) => self.portable_body(engine, dice, &mut plan),
+            None => match dice {
+                0..26 => None,
+                26..40 => self.pay(&mut plan),
+                40..48 => self.change_items(&mut plan),
+                48..53 => self.delete_order(&mut plan),
+                53..63 => Some(self.new_session(&mut plan)),
+                63..69 => self.change_session(&mut plan),
+                69..79 => self.touch_text(&mut plan),
+                79..81 => self.rename_product(&mut plan),
+                81..87 => self.stock(&mut plan),
+                87..89 => self.swap_nicks(&mut plan),
+                89..91 => Some(self.new_customer(&mut plan)),
+                91..93 => self.move_event(&mut plan),
+                93..95 => Some(self.tidy_audit(&mut plan)),
+                95..96 => Some(self.many_rows(&mut plan)),
+                96..98 => Some(self.savepoint(&mut plan)),
+                _ => Some(self.change_of_mind(&mut plan)),
+            },
         };
         // Whoever has nothing of its own yet orders something.
         let body = planned.unwrap_or_else(|| self.new_order(&mut plan));
         let end = if plan.commits { "COMMIT" } else { "ROLLBACK" };
-        let what = plan.what;
-        plan.sql = format!(
-            "BEGIN; {body}; INSERT INTO events (at, kind, payload, write) \
-             VALUES (clock_timestamp(), '{what}', '{{\"writer\": {}, \"n\": [1, null]}}', {w}); {end}",
-            self.number
-        );
+        plan.sql = format!("BEGIN; {body}; {}; {end}", self.event(&plan));
         plan
+    }
+
+    fn shop(&self) -> Shop {
+        if self.portable.is_some() { Shop::Portable } else { Shop::Native }
+    }
+
+    /// What every transaction writes; the column that is added on the way is used as soon as it is there.
+    fn event(&self, plan: &Plan) -> String {
+        let engine = self.portable.unwrap_or(Engine::Postgres);
+        let (write, payload) =
+            (self.shop().write_column(), format!(r#"{{"writer": {}, "🛒": [1, null]}}"#, self.number));
+        let payload = engine.text(&payload);
+        let (column, value) = match self.altered.load(Ordering::Relaxed) {
+            true => (", channel", ", 'app 📱'"),
+            false => ("", ""),
+        };
+        format!(
+            "INSERT INTO events (at, kind, payload, {write}{column}) VALUES (CURRENT_TIMESTAMP(6), '{}', {payload}, {}{value})",
+            plan.what, plan.write
+        )
     }
 
     /// The transaction's promises hold from here on.
@@ -240,11 +283,15 @@ impl Actor {
                 Own::Text(i, sku, last) => self.texts[i] = (sku, last),
                 Own::Stock(i, Some(key)) => self.stock[i] = key,
                 Own::Stock(i, None) => drop(self.stock.swap_remove(i)),
+                Own::Nicks(a, b) => self.nick_of.swap(a, b),
             }
         }
     }
 
     fn order_sql(&mut self, id: i64) -> String {
+        if let Some(engine) = self.portable {
+            return self.order_portably(engine, id);
+        }
         let customer = self.rng.random_range(1..=self.customers);
         let (w, lines) = (self.ledger_id(), self.rng.random_range(1..=5));
         // A product's key may be changed by another connection meanwhile; its code stays.
@@ -311,6 +358,9 @@ impl Actor {
     }
 
     fn session_sql(&mut self, id: &str, w: i64) -> String {
+        if let Some(engine) = self.portable {
+            return self.session_portably(engine, id, w);
+        }
         let token: u64 = self.rng.random();
         format!(
             "INSERT INTO sessions VALUES ('{id}', {}, '\\x00{token:016x}5c', clock_timestamp(), 'infinity', \
@@ -388,15 +438,18 @@ impl Actor {
         let (i, w) = (self.pick(self.stock.len())?, plan.write);
         let (article, size) = self.stock[i].clone();
         let key = |size: i64| format!("{article}|{size}");
-        let place = format!(r#""Artikel-Nr" = '{article}' AND "Größe" = {size}"#);
-        let table = r#""Lager Süd"."Bestände""#;
+        let e = self.portable.unwrap_or(Engine::Postgres);
+        let [number, height, amount, select, state] =
+            ["Artikel-Nr", "Größe", "Menge \"neu\"", "select", "Zustand"].map(|name| e.quoted(name));
+        let place = format!("{number} = '{article}' AND {height} = {size}");
+        let table = self.shop().stock(e);
         Some(match self.rng.random_range(0..8) {
             0 => {
                 let new = self.count + 10;
                 plan.fates.push((Thing::Stock, key(size), Fate::Gone(w)));
                 plan.fates.push((Thing::Stock, key(new), Fate::There(Some(w))));
                 plan.own.push(Own::Stock(i, Some((article.clone(), new))));
-                format!(r#"UPDATE {table} SET "Größe" = {new}, "select" = NULL, last_write = {w} WHERE {place}"#)
+                format!("UPDATE {table} SET {height} = {new}, {select} = NULL, last_write = {w} WHERE {place}")
             }
             1 => {
                 plan.fates.push((Thing::Stock, key(size), Fate::Gone(w)));
@@ -405,9 +458,8 @@ impl Actor {
             }
             _ => {
                 plan.fates.push((Thing::Stock, key(size), Fate::There(Some(w))));
-                format!(
-                    r#"UPDATE {table} SET "Menge ""neu""" = -0.0001, "Zustand" = 'halb "voll"', last_write = {w} WHERE {place}"#
-                )
+                let set = format!("{amount} = -0.0001, {state} = 'halb \"voll\"'");
+                format!("UPDATE {table} SET {set}, last_write = {w} WHERE {place}")
             }
         })
     }
@@ -478,9 +530,10 @@ impl Actor {
         let order = self.order_sql(never);
         let session = self.new_session(plan);
         plan.what = "savepoint";
+        let write = self.shop().write_column();
         format!(
-            "SAVEPOINT a; {order}; INSERT INTO events (at, kind, write) VALUES (clock_timestamp(), 'never', {never}); \
-             ROLLBACK TO a; {session}"
+            "SAVEPOINT a; {order}; INSERT INTO events (at, kind, {write}) VALUES ('2026-01-01 00:00:00', 'never', {never}); \
+             ROLLBACK TO SAVEPOINT a; {session}"
         )
     }
 
@@ -498,7 +551,7 @@ mod tests {
 
     #[test]
     fn given_a_rolled_back_transaction_when_it_ends_then_nothing_is_promised() {
-        let mut actor = Actor::new(1, WRITERS, 1000);
+        let mut actor = Actor::new(1, WRITERS, 1000, None, Arc::default());
         let (mut committed, mut undone) = (0, 0);
         for _ in 0..5000 {
             let plan = actor.next();
@@ -518,7 +571,7 @@ mod tests {
     #[test]
     fn given_two_writers_when_they_write_then_no_key_is_both_s() {
         let ledger_of = |number| {
-            let mut actor = Actor::new(number, WRITERS, 1000);
+            let mut actor = Actor::new(number, WRITERS, 1000, None, Arc::default());
             for _ in 0..3000 {
                 let plan = actor.next();
                 actor.acknowledged(plan);
