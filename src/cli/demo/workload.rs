@@ -570,16 +570,18 @@ mod tests {
 
     #[test]
     fn given_two_writers_when_they_write_then_no_key_is_both_s() {
-        let ledger_of = |number| {
-            let mut actor = Actor::new(number, WRITERS, 1000, None, Arc::default());
+        let ledger_of = |number, portable| {
+            let mut actor = Actor::new(number, WRITERS, 1000, portable, Arc::default());
             for _ in 0..3000 {
                 let plan = actor.next();
                 actor.acknowledged(plan);
             }
             actor.ledger
         };
-        let (a, b) = (ledger_of(0), ledger_of(1));
-        assert!(a.fates.keys().all(|key| !b.fates.contains_key(key)));
-        assert!(a.committed.is_disjoint(&b.committed));
+        for portable in [None, Some(Engine::Postgres), Some(Engine::Mysql)] {
+            let (a, b) = (ledger_of(0, portable), ledger_of(1, portable));
+            assert!(a.fates.keys().all(|key| !b.fates.contains_key(key)));
+            assert!(a.committed.is_disjoint(&b.committed));
+        }
     }
 }
