@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::Args;
 use super::my_load::{self, backlog};
-use super::my_rig::{self, version};
+use super::my_rig::{self, forget_log, version};
 use super::my_stream::SOURCE;
 use super::report::{Series, Table, cells};
 use super::rig::{DATABASE, Rig, say};
@@ -27,6 +27,8 @@ pub fn run(_rig: &Rig, args: &Args) -> Result<Table> {
     let install = sandbox::find_mysql()?;
     let server = my_rig::server_with_database(&install, &SOURCE)?;
     my_load::make_tables(&server, args.my_table_rows)?;
+    // Who reads from a set of transactions on has the server look through the file from its beginning: without the tables'.
+    forget_log(&server)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let options = SourceOptions {
         name: "capture".into(),

@@ -37,7 +37,6 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
             if all.len() <= n {
                 all.push(Series::new(name.clone()));
             }
-            say(&format!("my-memory: {name}: {:.0} MiB", bytes as f64 / MIB));
             all[n].values.push(bytes as f64 / MIB);
         }
     }
@@ -76,10 +75,14 @@ fn once(rig: &Rig, args: &Args, round: usize) -> Result<Vec<(String, u64)>> {
     sql.execute("ANALYZE TABLE bench_large")?;
     let name = format!("my_memory_{round}");
     let migration = Migration::new(&rig.folder, &name, &source.url(DATABASE), &target.url(DATABASE))?;
-    let mut figures = Vec::new();
+    let mut figures: Vec<(String, u64)> = Vec::new();
+    let mut note = |what: String, bytes: u64| {
+        say(&format!("my-memory, round {round}: {what}: {:.0} MiB", bytes as f64 / MIB));
+        figures.push((what, bytes));
+    };
     let mut daemon = migration.start()?;
     daemon.wait_until_ready(PATIENCE)?;
-    figures.push((format!("copy of a table of {:.1} GB", large as f64 / 1e6), daemon.peak_memory()?));
+    note(format!("copy of a table of {:.1} GB", large as f64 / 1e6), daemon.peak_memory()?);
     daemon.stop()?;
     let there = Sql::connect(&target, DATABASE)?;
     let rows = args.my_rows;
@@ -109,7 +112,7 @@ fn once(rig: &Rig, args: &Args, round: usize) -> Result<Vec<(String, u64)>> {
             ensure!(begun.elapsed() < PATIENCE, "the target is not level after {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
-        figures.push((what, daemon.peak_memory()?));
+        note(what, daemon.peak_memory()?);
         daemon.stop()?;
         let count = "SELECT concat(count(*), ' ', sum(id), ' ', sum(number)) FROM bench_big";
         let (here, got) = (sql.text(count)?, there.text(count)?);
