@@ -91,7 +91,7 @@ fn given_cut_and_silent_networks_and_restarted_servers_when_they_are_back_then_n
             .env("SWITCHYARD_CHUNK_BYTES", 20_000)
             .env("SWITCHYARD_WHOLE_TABLE_BYTES", 1000);
         // Cut in the copy.
-        let mut daemon = Daemon::spawn(&config.clone().stop_at("copy.chunk_committed", 3));
+        let mut daemon = Daemon::spawn(&config.clone().stop_at("copy.chunk_committed", 1));
         daemon.wait_stopped();
         assert!(source.cut() > 0 && target.cut() > 0);
         work(&twins, 1);
@@ -190,14 +190,15 @@ fn given_gtids_when_the_source_fails_over_then_the_new_primary_is_followed_witho
     // What either was set up with is in no other's log.
     twins.source.sql("drop database shop; reset binary logs and gtids; create database shop").unwrap();
     second.sql("reset binary logs and gtids").unwrap();
-    second
+    let began = second
         .sql(&format!(
             "change replication source to source_host = '127.0.0.1', source_port = {}, source_user = 'root', source_password = '{}', \
-             source_auto_position = 1, get_source_public_key = 1; start replica",
+             source_auto_position = 1, get_source_public_key = 1; start replica; do sleep(1); show replica status",
             twins.source.port(),
             twins.source.password()
         ))
         .unwrap();
+    eprintln!("{began}");
     prepared(&twins);
     let mut daemon = Daemon::spawn(&twins.config());
     assert_level(&twins, &mut daemon);
