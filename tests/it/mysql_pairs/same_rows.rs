@@ -37,7 +37,7 @@ const STREAMED: &str = "
     delete from keyless where n = 1 and t = 'a' collate utf8mb4_bin limit 1; update keyless set t = 'b', f = 0.3 where n = 2; insert into keyless values (1, 'a', 0.1);
     update keyless set t = 'was null' where n is null;
     update `Odd ``name` set `a b` = 'new', `select` = 5; insert into `Odd ``name` values (6, null, null);
-    update doc set doc = json_set(doc, '$.b', json_array(true, null)); update doc set big = repeat('y', 300000);
+    update doc set doc = json_set(doc, '$.b', json_array(true, null)); update doc set big = repeat('y', 300000); update doc set id = 77, big = repeat('z', 66000) where id = 18446744073709551615;
     insert into doc values (0, null, null), (5, '\"text\"', '');";
 
 fn every_type(from: Flavour, to: Flavour) {
@@ -132,7 +132,7 @@ fn schema_changes(from: Flavour, to: Flavour) {
     // A restart reads the tables as they are now.
     assert_eq!(daemon.sigterm(), 0);
     twins.at_source(
-        "alter table t add column last text; update t set last = concat('l', id); delete from t where id = 2",
+        "alter table t add column last varchar(30) default 'x'; update t set last = concat('l', id); delete from t where id = 2",
     );
     let mut daemon = Daemon::spawn(&twins.config());
     twins.level(&mut daemon);
