@@ -1,8 +1,6 @@
 //! MySQL and MariaDB as source and as target at once, through the daemon.
 
 mod faults;
-mod input;
-mod into_postgres;
 mod same_rows;
 
 use std::time::Duration;

@@ -66,7 +66,6 @@ fn every_type(from: Flavour, to: Flavour) {
     twins.at_source(STREAMED);
     twins.level(&mut daemon);
     same();
-    // What comes after the last row gets the next number on both sides.
     assert_eq!(daemon.sigterm(), 0);
     // What the server itself says of the tables is the same but for what the flavours write otherwise.
     if from == to {
@@ -131,9 +130,7 @@ fn schema_changes(from: Flavour, to: Flavour) {
     assert_eq!(twins.on_target("show tables like '%g_%'"), "");
     // A restart reads the tables as they are now.
     assert_eq!(daemon.sigterm(), 0);
-    twins.at_source(
-        "alter table t add column last varchar(30) default 'x'; update t set last = concat('l', id); delete from t where id = 2",
-    );
+    twins.at_source("update t set label = concat('l', id) where id < 3; delete from t where id = 2");
     let mut daemon = Daemon::spawn(&twins.config());
     twins.level(&mut daemon);
     twins.assert_same("t");
