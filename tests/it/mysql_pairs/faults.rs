@@ -12,7 +12,7 @@ const TABLES: &str = "
     create table a (id int auto_increment primary key, v int, pad varchar(200));
     create table b (k varchar(30) primary key, v int, unique key (v));
     insert into a (v, pad) with recursive s(n) as (select 1 union all select n + 1 from s where n < 999) select n, repeat('p', 100) from s;
-    insert into b select concat('k', id), id from a";
+    insert into b select concat('k', id), id from a; analyze table a, b";
 
 fn prepared(twins: &Twins) {
     twins.at_source(TABLES);
@@ -40,8 +40,8 @@ fn given_kills_at_named_points_when_started_again_then_mysql_has_every_row_once(
     for (n, point) in [
         ("copy.log_kept", 1),
         ("copy.schema_made", 1),
-        ("copy.chunk_read", 3),
-        ("copy.chunk_committed", 3),
+        ("copy.chunk_read", 2),
+        ("copy.chunk_committed", 2),
         ("copy.indexed", 1),
         ("copy.done", 1),
         ("stream.before_apply", 2),
