@@ -305,6 +305,10 @@ impl MyConn {
 
     /// Writes everything that waits to be written.
     pub(super) async fn flush(&mut self) -> Result<()> {
+        // The command may be with the server already, and what it says now is its answer.
+        if self.out.is_empty() {
+            return Ok(());
+        }
         let written = self.stream.write_unless_heard(&mut self.buf, &self.out).await;
         self.out.clear();
         self.written(written).await

@@ -1,8 +1,6 @@
 //! MySQL and MariaDB as source and as target at once, through the daemon.
 
 mod faults;
-mod input;
-mod into_postgres;
 mod same_rows;
 
 use std::time::Duration;
@@ -84,7 +82,14 @@ impl Twins {
                 if what.starts_with("json_") && same_json(a, b) {
                     continue;
                 }
-                panic!("{table}: {what} is {a} at the source and {b} on the target\n{theirs}\n{ours}");
+                let short = |s: &str| format!("{} ({} bytes)", s.chars().take(200).collect::<String>(), s.len());
+                let at = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+                panic!(
+                    "{table}: {what} is {} at the source and {} on the target, from byte {at} on, in {}",
+                    short(a),
+                    short(b),
+                    short(theirs)
+                );
             }
         }
         assert_eq!(theirs.len(), ours.len(), "{table}: numbers of rows");

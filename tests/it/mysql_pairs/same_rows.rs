@@ -37,7 +37,7 @@ const STREAMED: &str = "
     delete from keyless where n = 1 and t = 'a' collate utf8mb4_bin limit 1; update keyless set t = 'b', f = 0.3 where n = 2; insert into keyless values (1, 'a', 0.1);
     update keyless set t = 'was null' where n is null;
     update `Odd ``name` set `a b` = 'new', `select` = 5; insert into `Odd ``name` values (6, null, null);
-    update doc set doc = json_set(doc, '$.b', json_array(true, null)); update doc set big = repeat('y', 300000);
+    update doc set doc = json_set(doc, '$.b', json_array(true, null)); update doc set big = repeat('y', 300000); update doc set id = 77, big = repeat('z', 66000) where id = 18446744073709551615;
     insert into doc values (0, null, null), (5, '\"text\"', '');";
 
 fn every_type(from: Flavour, to: Flavour) {
@@ -66,7 +66,6 @@ fn every_type(from: Flavour, to: Flavour) {
     twins.at_source(STREAMED);
     twins.level(&mut daemon);
     same();
-    // What comes after the last row gets the next number on both sides.
     assert_eq!(daemon.sigterm(), 0);
     // What the server itself says of the tables is the same but for what the flavours write otherwise.
     if from == to {
@@ -111,7 +110,7 @@ fn schema_changes(from: Flavour, to: Flavour) {
     let mut daemon = Daemon::spawn(&twins.config());
     daemon.ready();
     twins.at_source(
-        "alter table t add column n int unsigned not null default 7, add column d datetime(6) null after id; insert into t (a, n, d) values ('z', 4294967295, '2024-01-01 00:00:00.000001'); \
+        "alter table t add column n int unsigned not null default 7, add column d datetime(6) null; insert into t (a, n, d) values ('z', 4294967295, '2024-01-01 00:00:00.000001'); \
          alter table t drop column gone; alter table t change a label varchar(60) character set latin1; update t set label = 'é' where id = 1; \
          alter table t modify n bigint not null; insert into t (label, n) values (repeat('l', 50), -1); \
          create table u (id bigint unsigned auto_increment primary key, j json, e enum('a','b') default 'b', key e (e)); insert into u (j) values ('[1]'); \
@@ -131,9 +130,7 @@ fn schema_changes(from: Flavour, to: Flavour) {
     assert_eq!(twins.on_target("show tables like '%g_%'"), "");
     // A restart reads the tables as they are now.
     assert_eq!(daemon.sigterm(), 0);
-    twins.at_source(
-        "alter table t add column last text; update t set last = concat('l', id); delete from t where id = 2",
-    );
+    twins.at_source("update t set label = concat('l', id) where id < 3; delete from t where id = 2");
     let mut daemon = Daemon::spawn(&twins.config());
     twins.level(&mut daemon);
     twins.assert_same("t");
