@@ -198,6 +198,9 @@ pub struct Ddl {
     pub object: String,
     /// What it did.
     pub effect: DdlEffect,
+    /// The table before, as far as the source knows it: from a catalog that may have been read later than the log's place.
+    #[serde(default)]
+    pub before: Option<Arc<Table>>,
 }
 
 /// What a schema change did, as far as replication is concerned.

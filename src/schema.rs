@@ -188,6 +188,20 @@ impl Table {
             _ => &[],
         }
     }
+    /// The same table with other columns; what finds a row is found again by the columns' numbers.
+    pub fn with_columns(&self, columns: Vec<Column>) -> Table {
+        let identity = match &self.identity {
+            RowIdentity::Key(key) => {
+                let place = |&k: &usize| {
+                    let number = self.columns.get(k)?.number;
+                    columns.iter().position(|c| c.number == number)
+                };
+                key.iter().map(place).collect::<Option<Vec<_>>>().map_or(RowIdentity::AllColumns, RowIdentity::Key)
+            }
+            other => other.clone(),
+        };
+        Table { columns, identity, ..self.clone() }
+    }
     /// The column of that name.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)

@@ -12,7 +12,7 @@ use super::dead::{Dead, FOLLOWS};
 use crate::change::{Begin, Change, Ddl, DdlEffect, DeadLetter, Event};
 use crate::error::{Error, Result};
 use crate::position::Position;
-use crate::schema::{Table, TableId, TableName};
+use crate::schema::{Column, Table, TableId, TableName};
 use crate::transform::Compiled;
 use crate::transform::expr::Scratch;
 use crate::transform::rules::{OnExisting, RuleSet};
@@ -377,6 +377,7 @@ impl Collector {
                 object: name.to_string(),
                 // What existing rows got for a default is told by the trigger alone.
                 effect: DdlEffect::Table { after: table.clone(), missing_values: Vec::new(), rewritten: has_default },
+                before: None,
             }))?;
             // Rows before it do without the columns. In front of them it leaves nothing half done where it commits by
             // itself, and nobody announces it again after a crash.
@@ -431,7 +432,21 @@ impl Collector {
             return self.reshaped_ddl(name, &ddl);
         }
         let known = |n: &TableName| self.altered.get(n).or_else(|| self.sources.get(n)).cloned();
-        let before = name.as_ref().and_then(|n| known(n).or_else(|| self.as_source(n)));
+        let before = name.as_ref().and_then(|n| known(n));
+        // Where nothing was seen of the table since the start, the source's own idea is taken if the target agrees with it; else
+        // the target's columns say what was there at this place of the log.
+        let before = match (&ddl.effect, before) {
+            (DdlEffect::Table { after, .. }, None) if self.consistent_at.lsn().is_none() => {
+                match self.knowledge.targets.get(&self.knowledge.rules.homes().table(&after.name)) {
+                    None => None,
+                    Some(target) => {
+                        Some(Arc::new(by_names(ddl.before.as_deref().unwrap_or(after), after, target, &ddl)?))
+                    }
+                }
+            }
+            (_, Some(known)) => Some(known),
+            (_, None) => name.as_ref().and_then(|n| self.as_source(n)),
+        };
         if let DdlEffect::Table { after, .. } = &ddl.effect {
             // Two changes without a row between them: the second begins where the first ended.
             self.altered.insert(after.name.clone(), after.clone());
@@ -486,6 +501,35 @@ impl Collector {
     fn as_source(&self, name: &TableName) -> Option<Arc<Table>> {
         self.knowledge.targets.get(name).cloned().map(Arc::new)
     }
+}
+
+/// The source's table before a change: as the source's catalog has it (`known`, which may be later than the log's place), as far
+/// as the target, which is at that place, has its columns. Types are taken for what the catalog says.
+///
+/// # Errors
+/// `Fatal` where a column may have been renamed, or dropped and another one added: the names do not say which.
+fn by_names(known: &Table, after: &Table, target: &Table, ddl: &Ddl) -> Result<Table> {
+    let later = known.columns.iter().find(|c| target.column(&c.name).is_none());
+    let gone: Vec<&Column> = target.columns.iter().filter(|c| known.column(&c.name).is_none()).collect();
+    if let (Some(new), Some(old)) = (later, gone.first()) {
+        return Err(Error::fatal(format!(
+            "{}: the table was changed more than once while nothing followed it, and the target's column {} may be what the source calls {} now",
+            after.name, old.name, new.name
+        ))
+        .with_code("switchyard:ddl")
+        .hint(format!(
+            "rename or drop the target's columns that the source has no more, as the source did ({}), then start again; or copy the migration anew",
+            ddl.tag
+        )));
+    }
+    let mut columns: Vec<Column> = known.columns.iter().filter(|c| target.column(&c.name).is_some()).cloned().collect();
+    let numbers = [known, after].into_iter().flat_map(|t| t.columns.iter().chain(&t.generated)).map(|c| c.number);
+    let mut next = numbers.max().unwrap_or(0);
+    for old in gone {
+        next += 1;
+        columns.push(Column { number: next, ..old.clone() });
+    }
+    Ok(Table { name: after.name.clone(), ..known.with_columns(columns) })
 }
 
 /// A schema change in the target's names and types.

@@ -158,7 +158,7 @@ fn given_two_changes_of_a_table_without_a_row_between_when_collected_then_the_se
         let effect =
             DdlEffect::Table { after: Arc::new(table(&columns)), missing_values: Vec::new(), rewritten: false };
         let (tag, object) = ("ALTER TABLE".to_owned(), "public.t".to_owned());
-        c.event(Event::Ddl(Box::new(Ddl { tag, statement: String::new(), object, effect }))).unwrap();
+        c.event(Event::Ddl(Box::new(Ddl { tag, statement: String::new(), object, effect, before: None }))).unwrap();
         c.event(Event::Commit(Commit { end: at(n + 5), committed_at: 1 })).unwrap();
     }
     let jobs: Vec<Job> = std::iter::from_fn(|| c.take()).collect();

@@ -194,7 +194,8 @@ fn given_schema_changes_while_stopped_when_started_again_then_the_target_gets_th
         pair.source
             .sql_in(
                 "shop",
-                "update t set a = 'xx' where id = 1; alter table t add column n int not null default 7; insert into t values (3, 'z', 8); \
+                "create table fresh (id int primary key, s varchar(10) default 'd'); insert into fresh (id) values (1); alter table fresh add column m int; \
+                 update t set a = 'xx' where id = 1; alter table t add column n int not null default 7; insert into t values (3, 'z', 8); \
                  alter table t drop column a; insert into t values (4, 9); alter table t add column b json; insert into t values (5, 1, '[]')",
             )
             .unwrap();
@@ -205,6 +206,16 @@ fn given_schema_changes_while_stopped_when_started_again_then_the_target_gets_th
             sql.try_rows("select 1 from t where id = 5").is_ok_and(|r| r.len() == 1)
         });
         assert_eq!(sql.one("select string_agg(id || ':' || n, ' ' order by id) from t"), "1:7 2:7 3:8 4:9 5:1");
+        assert_eq!(sql.one("select string_agg(id || s || coalesce(m, 0), ' ') from fresh"), "1d0");
+        assert_eq!(daemon.sigterm(), 0);
+        // The first thing after a start is the change itself.
+        pair.source.sql_in("shop", "alter table fresh add column c varchar(5) not null default 'c', rename column s to label; insert into fresh (id, label) values (2, 'x')").unwrap();
+        let mut daemon = Daemon::spawn(&config);
+        daemon.ready();
+        wait_until("the last row has come", PATIENCE, || {
+            sql.try_rows("select 1 from fresh where id = 2 and c = 'c'").is_ok_and(|r| r.len() == 1)
+        });
+        assert_eq!(sql.one("select string_agg(id || label || c, ' ' order by id) from fresh"), "1dc 2xc");
         assert_eq!(sql.one("select string_agg(column_name, ' ' order by ordinal_position) from information_schema.columns where table_name = 't'"), "id n b");
         assert_eq!(daemon.sigterm(), 0);
     }

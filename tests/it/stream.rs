@@ -71,7 +71,13 @@ impl RelationResolver for Believer {
     fn ddl<'a>(&'a mut self, json: &'a [u8]) -> BoxFuture<'a, Result<Option<Ddl>>> {
         let statement = String::from_utf8_lossy(json).into_owned();
         Box::pin(async move {
-            Ok(Some(Ddl { tag: "TEST".into(), statement, object: String::new(), effect: DdlEffect::Other }))
+            Ok(Some(Ddl {
+                tag: "TEST".into(),
+                statement,
+                object: String::new(),
+                effect: DdlEffect::Other,
+                before: None,
+            }))
         })
     }
 }

@@ -10,7 +10,7 @@ use super::binlog::{
     TableMapEvent, TransactionTracker,
 };
 use super::columns;
-use super::ddl::{self, Consequence, Key, Session, World};
+use super::ddl::{self, AlterOp, Consequence, Key, Session, Stated, World};
 use super::types::{ColumnType, is_zero_date};
 use crate::change::{Begin, Change, Commit, DdlEffect, Event, Op, Parcel};
 use crate::error::{Error, Result};
@@ -329,18 +329,16 @@ impl Follower {
                 Consequence::Shadow { table, of } => self.said.push(format!(
                     "{table} is taken for the work of a schema change of {of}: its rows are not followed"
                 )),
-                Consequence::Ddl(ddl) => {
+                Consequence::Ddl(mut ddl) => {
                     self.begin(out);
                     match &ddl.effect {
                         DdlEffect::Dropped { table } => {
                             self.announced.remove(table);
                         }
-                        // What changes is told from what was: nothing of the table may have been seen yet.
                         DdlEffect::Table { after, .. } => {
-                            if let Some(was) = before.get(&after.name).filter(|w| !Arc::ptr_eq(w, after)) {
-                                self.announce(was, out);
-                            }
                             self.announced.insert(after.name.clone(), after.clone());
+                            // Whether or not the catalog had the change already.
+                            ddl.before = before.get(&after.name).map(|w| Arc::new(earlier(w, &stated)));
                         }
                         _ => {}
                     }
@@ -509,6 +507,30 @@ impl Follower {
             }
         }
     }
+}
+
+/// The table without what a statement did, where it shows it already.
+fn earlier(table: &Table, stated: &Stated) -> Table {
+    let mut columns = table.columns.clone();
+    let Stated::AlterTable { ops, .. } = stated else { return table.clone() };
+    let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
+    for op in ops {
+        let (from, to) = match op {
+            AlterOp::Add { column, .. } => {
+                columns.retain(|c| !same(&c.name, &column.name));
+                continue;
+            }
+            AlterOp::RenameColumn { from, to } => (from, to),
+            AlterOp::Change { from, column, .. } => (from, &column.name),
+            _ => continue,
+        };
+        if !columns.iter().any(|c| same(&c.name, from))
+            && let Some(c) = columns.iter_mut().find(|c| same(&c.name, to))
+        {
+            c.name.clone_from(from);
+        }
+    }
+    table.with_columns(columns)
 }
 
 /// The row with NULL in place of dates that are none.

@@ -292,7 +292,7 @@ fn read(json: &[u8], ids: &TableIds) -> Result<Read> {
             ));
         }
     };
-    let ddl = Ddl { tag: message.tag, statement: message.statement, object: message.object, effect };
+    let ddl = Ddl { tag: message.tag, statement: message.statement, object: message.object, effect, before: None };
     Ok(Read { ddl, described, partition, unpublished: not_in, users, xid: message.xid })
 }
 

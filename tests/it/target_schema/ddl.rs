@@ -26,6 +26,7 @@ async fn repeat(
         statement: sql.into(),
         object: format!("public.{t}"),
         effect: DdlEffect::Table { after, missing_values, rewritten },
+        before: None,
     };
     let tx = dst.transaction().await.unwrap();
     tx.batch_execute("select 1").await.unwrap();
@@ -106,7 +107,8 @@ async fn given_schema_changes_when_repeated_then_the_target_is_the_same_or_says_
         let missing = if sql.contains(" add ") { vec![("w".to_owned(), "5".to_owned())] } else { vec![] };
         let effect =
             DdlEffect::Table { after: after.clone(), missing_values: missing, rewritten: sql.contains("bigint") };
-        let change = Ddl { tag: "ALTER TABLE".into(), statement: sql.into(), object: "public.t".into(), effect };
+        let change =
+            Ddl { tag: "ALTER TABLE".into(), statement: sql.into(), object: "public.t".into(), effect, before: None };
         let tx = dst.transaction().await.unwrap();
         let outcome = ddl::apply_ddl(tx.client(), "shop", &change, Some(&after)).await.unwrap();
         tx.commit().await.unwrap();
@@ -135,6 +137,7 @@ async fn given_schema_changes_when_repeated_then_the_target_is_the_same_or_says_
         statement: "create table fresh …".into(),
         object: "public.fresh".into(),
         effect,
+        before: None,
     };
     let effects = [
         DdlEffect::Table { after: after.clone(), missing_values: vec![], rewritten: false },

@@ -77,6 +77,7 @@ impl Saying<'_> {
             statement,
             object: object.to_string(),
             effect,
+            before: None,
         })));
     }
 
