@@ -432,7 +432,7 @@ impl Collector {
             return self.reshaped_ddl(name, &ddl);
         }
         let known = |n: &TableName| self.altered.get(n).or_else(|| self.sources.get(n)).cloned();
-        let before = name.as_ref().and_then(|n| known(n));
+        let before = name.as_ref().and_then(known);
         // Where nothing was seen of the table since the start, the source's own idea is taken if the target agrees with it; else
         // the target's columns say what was there at this place of the log.
         let before = match (&ddl.effect, before) {
@@ -524,11 +524,8 @@ fn by_names(known: &Table, after: &Table, target: &Table, ddl: &Ddl) -> Result<T
     }
     let mut columns: Vec<Column> = known.columns.iter().filter(|c| target.column(&c.name).is_some()).cloned().collect();
     let numbers = [known, after].into_iter().flat_map(|t| t.columns.iter().chain(&t.generated)).map(|c| c.number);
-    let mut next = numbers.max().unwrap_or(0);
-    for old in gone {
-        next += 1;
-        columns.push(Column { number: next, ..old.clone() });
-    }
+    let free = numbers.max().unwrap_or(0) + 1;
+    columns.extend((free..).zip(gone).map(|(number, old)| Column { number, ..old.clone() }));
     Ok(Table { name: after.name.clone(), ..known.with_columns(columns) })
 }
 
