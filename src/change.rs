@@ -20,6 +20,8 @@ pub enum Event {
     Begin(Begin),
     /// One row.
     Change(Change),
+    /// A row that does not fit the table which the configuration describes.
+    Refused(Box<Refused>),
     /// Tables emptied, in the source's order.
     Truncate {
         /// The tables.
@@ -57,6 +59,7 @@ impl Event {
                     + c.new.as_ref().map_or(0, |r| r.bytes() + 8 * r.len())
             }
             Event::Ddl(d) => OVERHEAD + d.statement.len(),
+            Event::Refused(r) => OVERHEAD + r.key.bytes() + r.row.len() + r.message.len(),
             _ => OVERHEAD,
         }
     }
@@ -132,6 +135,21 @@ impl Op {
     }
 }
 
+/// A row that the source cannot write as one of its table, because a value is not what the configuration says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The table, announced by an earlier [`Event::Schema`].
+    pub table: TableId,
+    /// What happened to the row.
+    pub op: Op,
+    /// The row's key, other fields NULL.
+    pub key: Row,
+    /// The row as the source has it, as a JSON object.
+    pub row: String,
+    /// What does not fit: where and of what type, without the value.
+    pub message: String,
+}
+
 /// A change that a rule could not carry, set aside in the target's bookkeeping together with every later change of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -169,6 +187,18 @@ impl DeadLetter {
             message,
             key: change.old.as_ref().or(row).and_then(|r| DeadLetter::key_of(table, r)),
             row: row.map_or_else(|| "{}".to_owned(), |r| json_of(table, r, 0..table.columns.len())),
+        }
+    }
+
+    /// Sets a row aside that its source refused.
+    pub fn refused(table: &Table, refused: Refused, position: String) -> DeadLetter {
+        DeadLetter {
+            table: table.name.clone(),
+            op: refused.op,
+            position,
+            message: format!("{}: {}", table.name, refused.message),
+            key: DeadLetter::key_of(table, &refused.key),
+            row: refused.row,
         }
     }
 }

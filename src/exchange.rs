@@ -1,9 +1,12 @@
 //! What the two ends hand to each other, or keep for each other, without knowing one another: pieces of a copy, the
 //! identity of a log, facts about a server.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::change::Refused;
 use crate::position::Position;
 use crate::schema::TableName;
 use crate::value::Row;
@@ -73,6 +76,28 @@ pub enum CopyBlock {
     },
     /// Rows.
     Rows(Vec<Row>),
+    /// Rows that do not fit the table which the configuration describes.
+    Refused(Vec<Refused>),
+}
+
+/// Says what becomes of a whole document that no field of a table is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DocumentForm {
+    /// JSON text that other databases can ask questions of: relaxed extended JSON.
+    #[default]
+    Json,
+    /// The document's own bytes (BSON), for a target that keeps documents.
+    Bson,
+}
+
+/// The fields of a collection's documents that the configuration makes columns of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CollectionFields {
+    /// Path (`address.city`) to what it holds, as it is written in the rule: `text not null`, `integer default 0`, `text[]`,
+    /// `objectid`, `jsonb`.
+    pub fields: BTreeMap<String, String>,
+    /// The column that gets what no path names.
+    pub rest: Option<String>,
 }
 
 /// What tells one database from another, wherever it is connected to from.

@@ -147,6 +147,71 @@ mod text {
     }
 }
 
+/// A place in a replica set's oplog: behind a whole transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OplogPosition {
+    /// Seconds since the Unix epoch, of the cluster's own clock.
+    pub seconds: u32,
+    /// Counts operations within the second, from 1.
+    pub increment: u32,
+    /// The change stream's own token of the place, its `_data`: hexadecimal digits that sort as the stream does. `None` where
+    /// only the cluster time is known.
+    pub token: Option<Arc<str>>,
+}
+
+impl OplogPosition {
+    fn reached(&self, stop: &OplogPosition) -> bool {
+        let (a, b) = ((self.seconds, self.increment), (stop.seconds, stop.increment));
+        match (a == b, &self.token, &stop.token) {
+            // Shards may share a cluster time, and a transaction's events do.
+            (true, Some(a), Some(b)) => a >= b,
+            _ => a >= b,
+        }
+    }
+}
+
+impl fmt::Display for OplogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.seconds, self.increment)?;
+        match &self.token {
+            None => Ok(()),
+            Some(token) => write!(f, ",{token}"),
+        }
+    }
+}
+
+impl FromStr for OplogPosition {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let bad = || format!("{s:?} is no cluster time such as 1700000000.1");
+        let (time, token) = match s.split_once(',') {
+            None => (s, None),
+            Some((time, token)) => (time, Some(token)),
+        };
+        let (seconds, increment) = time.split_once('.').ok_or_else(bad)?;
+        if token.is_some_and(|t| t.is_empty() || !t.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Err(bad());
+        }
+        Ok(OplogPosition {
+            seconds: seconds.parse().map_err(|_| bad())?,
+            increment: increment.parse().map_err(|_| bad())?,
+            token: token.map(Arc::from),
+        })
+    }
+}
+
+impl Serialize for OplogPosition {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for OplogPosition {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A place in the source's log. Not `Ord`: sets of transaction ids are only partly ordered, so there is only
 /// [`Position::reached`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +221,8 @@ pub enum Position {
     Lsn(Lsn),
     /// A place in a binary log.
     Binlog(BinlogPosition),
+    /// A place in an oplog.
+    Oplog(OplogPosition),
 }
 
 impl Position {
@@ -164,6 +231,7 @@ impl Position {
         match (self, stop) {
             (Position::Lsn(a), Position::Lsn(b)) => a >= b,
             (Position::Binlog(a), Position::Binlog(b)) => a.reached(b),
+            (Position::Oplog(a), Position::Oplog(b)) => a.reached(b),
             _ => false,
         }
     }
@@ -178,22 +246,29 @@ impl Position {
     /// Whether a transaction is among those that were passed; `None` if this place does not name them one by one.
     pub fn contains(&self, id: &TransactionId) -> Option<bool> {
         match self {
-            Position::Lsn(_) => None,
             Position::Binlog(b) => b.contains(id),
+            _ => None,
         }
     }
     /// The log address.
     pub fn lsn(&self) -> Option<Lsn> {
         match self {
             Position::Lsn(l) => Some(*l),
-            Position::Binlog(_) => None,
+            _ => None,
         }
     }
     /// The place in the binary log.
     pub fn binlog(&self) -> Option<&BinlogPosition> {
         match self {
-            Position::Lsn(_) => None,
             Position::Binlog(b) => Some(b),
+            _ => None,
+        }
+    }
+    /// The place in the oplog.
+    pub fn oplog(&self) -> Option<&OplogPosition> {
+        match self {
+            Position::Oplog(o) => Some(o),
+            _ => None,
         }
     }
 }
@@ -203,6 +278,7 @@ impl fmt::Display for Position {
         match self {
             Position::Lsn(l) => l.fmt(f),
             Position::Binlog(b) => b.fmt(f),
+            Position::Oplog(o) => o.fmt(f),
         }
     }
 }
@@ -211,9 +287,10 @@ impl FromStr for Position {
     type Err = String;
     /// Reads what `Display` printed.
     fn from_str(s: &str) -> Result<Self, String> {
-        match s.contains(':') {
-            true => s.parse().map(Position::Binlog),
-            false => s.parse().map(Position::Lsn),
+        match s {
+            _ if s.contains(':') => s.parse().map(Position::Binlog),
+            _ if s.contains('/') => s.parse().map(Position::Lsn),
+            _ => s.parse().map(Position::Oplog),
         }
     }
 }
@@ -229,6 +306,22 @@ mod tests {
         }
         assert!("1DC7C420".parse::<Lsn>().is_err());
         assert!("x/y".parse::<Position>().is_err());
+    }
+
+    #[test]
+    fn given_cluster_times_when_compared_then_tokens_decide_where_they_are_equal() {
+        let at = |s: &str| {
+            let p: Position = s.parse().unwrap();
+            assert_eq!(p.to_string(), s);
+            assert_eq!(serde_json::from_str::<Position>(&serde_json::to_string(&p).unwrap()).unwrap(), p);
+            p
+        };
+        assert!(at("10.2").reached(&at("10.1")) && at("11.1").reached(&at("10.9")) && !at("9.9").reached(&at("10.1")));
+        assert!(at("10.1,82AA").reached(&at("10.1")) && at("10.1").reached(&at("10.1,82AA")));
+        assert!(at("10.1,82AB").reached(&at("10.1,82AA")) && !at("10.1,82AA").reached(&at("10.1,82AB")));
+        for bad in ["10", "10.x", "10.1,", "10.1,zz", "-1.1"] {
+            assert!(bad.parse::<Position>().is_err(), "{bad}");
+        }
     }
 
     fn binlog(s: &str) -> Position {

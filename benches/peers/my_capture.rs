@@ -37,6 +37,8 @@ pub fn run(_rig: &Rig, args: &Args) -> Result<Table> {
         workers: 1,
         whole_rows: Vec::new(),
         zero_dates: Default::default(),
+        collections: Default::default(),
+        documents: Default::default(),
     };
     let source = source::open(options)?;
     let (identity, from) = runtime.block_on(async {

@@ -64,6 +64,8 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         workers: 2,
         whole_rows: Vec::new(),
         zero_dates: Default::default(),
+        collections: Default::default(),
+        documents: Default::default(),
     })?;
     let server = source.server().await.context("looking at the source")?;
     let tables = source.tables().await.context("listing the source's tables")?;

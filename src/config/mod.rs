@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
+use crate::exchange::DocumentForm;
 use crate::source::SourceOptions;
 pub use crate::source::ZeroDates;
 use crate::target::TargetOptions;
@@ -457,7 +458,7 @@ impl Config {
         // A URL that names one of a server's databases means that one.
         let homes = self.homes();
         let scheme = self.source.url.expose_secret().split(':').next().unwrap_or("").to_owned();
-        let one = matches!(scheme.as_str(), "mysql" | "mariadb") && self.tables.include.is_empty();
+        let one = !matches!(scheme.as_str(), "postgres" | "postgresql") && self.tables.include.is_empty();
         let home = [format!("\"{}\".*", homes.source.replace('"', "\"\""))];
         let include: &[String] = if one { &home } else { &self.tables.include };
         Selection::new(include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
@@ -482,13 +483,19 @@ impl Config {
     /// # Errors
     /// None for a validated configuration.
     pub fn source_options(&self) -> Result<SourceOptions> {
+        let rules = self.rules()?;
         Ok(SourceOptions {
             name: self.name.clone(),
             url: self.source.url.clone(),
             selection: self.selection()?,
             workers: self.snapshot.workers,
-            whole_rows: self.rules()?.iter().map(|r| r.from.clone()).collect(),
+            whole_rows: rules.iter().map(|r| r.from.clone()).collect(),
             zero_dates: self.source.zero_dates,
+            collections: rules.collections().clone(),
+            documents: match is_mongo(&self.target.url) {
+                true => DocumentForm::Bson,
+                false => DocumentForm::Json,
+            },
         })
     }
 
@@ -501,6 +508,11 @@ impl Config {
             collation: Some(self.target.collation.clone()).filter(|c| !c.is_empty()),
         }
     }
+}
+
+/// Whether the URL names a server that keeps documents.
+fn is_mongo(url: &SecretString) -> bool {
+    matches!(url.expose_secret().split_once(':'), Some(("mongodb" | "mongodb+srv", _)))
 }
 
 /// Where names without a schema lie on either side. Between two servers of one engine whose databases hold schemas, names

@@ -122,12 +122,14 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
                 return Err(places.error("target.collation", "write a collation of utf8mb4, such as utf8mb4_bin"));
             }
         }
-        if matches!(scheme.as_str(), "mysql" | "mariadb") {
+        if matches!(scheme.as_str(), "mysql" | "mariadb" | "mongodb" | "mongodb+srv") {
             // What lies in the other side's usual schema belongs to this database.
             let homes = config.homes();
             let named = if key == "target.url" { !homes.target.is_empty() } else { !homes.source.is_empty() };
             if !named {
-                return Err(places.error(key, "names no database; write mysql://user:password@host:3306/database"));
+                let example =
+                    if mysql { "mysql://user:password@host:3306" } else { "mongodb://user:password@host:27017" };
+                return Err(places.error(key, format!("names no database; write {example}/database")));
             }
             continue;
         }
@@ -135,7 +137,7 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
             return no(
                 key,
                 &format!("engine {scheme:?}"),
-                "use postgres://user:password@host:5432/database or mysql://user:password@host:3306/database",
+                "use postgres://user:password@host:5432/database, mysql://… or mongodb://…",
             );
         }
     }
@@ -147,6 +149,15 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
             &format!("rule[{n}].types"),
             "other types between two servers of one engine",
             "make the table on the target with the types that are wanted, and write a rule without types",
+        );
+    }
+    if !matches!(scheme(&config.source.url).as_str(), "mongodb" | "mongodb+srv")
+        && let Some(n) = config.rule.iter().position(|r| !r.fields.is_empty())
+    {
+        return no(
+            &format!("rule[{n}].fields"),
+            "fields of a source that has tables",
+            "leave fields out: its columns have types already",
         );
     }
     if !config.router.listen.is_empty() {

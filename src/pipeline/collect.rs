@@ -8,8 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{Batch, BatchEnd, Sets, Single, Step};
-use super::dead::{Dead, FOLLOWS};
-use crate::change::{Begin, Change, Ddl, DdlEffect, DeadLetter, Event};
+use super::dead::{Dead, FOLLOWS, refusal};
+use crate::change::{Begin, Change, Ddl, DdlEffect, DeadLetter, Event, Refused};
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Column, Table, TableId, TableName};
@@ -272,6 +272,22 @@ impl Collector {
         Ok(())
     }
 
+    /// A row that does not fit: set aside with what follows it, or a stop.
+    fn refused(&mut self, refused: Refused, begun: &Begin, at: &Arc<Position>) -> Result<()> {
+        let Some(route) = self.routes.get(&refused.table) else { return Ok(()) };
+        if route.skip_before.as_ref().is_some_and(|at| begun.is_in(at)) {
+            return Ok(());
+        }
+        let source = &route.compiled.source;
+        let Some(dead) = &mut self.knowledge.dead else { return Err(refusal(source, &refused)) };
+        let letter = DeadLetter::refused(source, refused, at.to_string());
+        if let Some(key) = &letter.key {
+            dead.insert(source.name.clone(), key.clone());
+        }
+        self.building.batch.set_aside.push(letter);
+        Ok(())
+    }
+
     fn join(&mut self, event: Event, begun: &Begin, at: &Arc<Position>) -> Result<()> {
         let in_copy = |r: &Route| r.skip_before.as_ref().is_some_and(|at| begun.is_in(at));
         match event {
@@ -301,6 +317,7 @@ impl Collector {
                     None => batch.change(&route.compiled, change, &mut self.scratch),
                 }
             }
+            Event::Refused(refused) => self.refused(*refused, begun, at),
             Event::Schema(table) => self.schema(table),
             Event::Truncate { tables, restart_identity } => {
                 let mut emptied: Vec<Arc<Table>> = Vec::new();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::Pipeline;
-use crate::change::{Change, DeadLetter, Op};
+use super::dead::refusal;
+use crate::change::{Change, DeadLetter, Op, Refused};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
 use crate::metrics::{OpenSession, Side};
@@ -111,6 +112,8 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
     for copies in turns.into_values() {
         copy_tables(p, checkpoint.epoch, session.clone(), &tables, compiled.clone(), copies, script.clone()).await?;
     }
+    let ended = session.ended().await?;
+    let consistent_at = if consistent_at.reached(&ended) { consistent_at } else { ended };
     faults::point("copy.loaded");
     // Chunks commit asynchronously. Saving brings them to the disk; what a crash of the target took before is missing here.
     target.save(checkpoint).await?;
@@ -514,8 +517,13 @@ impl Worker {
                     let rows = match &block {
                         CopyBlock::Raw { rows, .. } => *rows,
                         CopyBlock::Rows(r) => r.len() as u64,
+                        CopyBlock::Refused(r) => r.len() as u64,
                     };
                     let block = match block {
+                        CopyBlock::Refused(refused) => {
+                            self.refused(&work.table, refused, n == 0, &mut letters)?;
+                            continue;
+                        }
                         CopyBlock::Rows(rows) if !output.is_same() => {
                             let mut made = Vec::with_capacity(rows.len());
                             for row in &rows {
@@ -561,5 +569,19 @@ impl Worker {
         // Whoever was waited for is back.
         self.p.status.clear_waiting();
         self.session.still_held().await
+    }
+
+    /// Rows that do not fit: set aside, once however many tables they go to, or a stop.
+    fn refused(&self, table: &Table, refused: Vec<Refused>, first: bool, letters: &mut Vec<DeadLetter>) -> Result<()> {
+        let at = self.session.at().to_string();
+        for one in refused {
+            if !self.p.set_aside {
+                return Err(refusal(table, &one));
+            }
+            if first {
+                letters.push(DeadLetter::refused(table, one, at.clone()));
+            }
+        }
+        Ok(())
     }
 }

@@ -2,11 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::change::{Change, DeadLetter};
+use crate::change::{Change, DeadLetter, Refused};
+use crate::error::Error;
 use crate::schema::{Table, TableName};
 
 /// Why a change is set aside that nothing is wrong with.
 pub const FOLLOWS: &str = "an earlier change of this row was set aside";
+
+/// A row that its source refused, where such rows stop the migration.
+pub fn refusal(table: &Table, refused: &Refused) -> Error {
+    Error::fatal(format!("{}: {}", table.name, refused.message)).with_code("switchyard:misfit").hint(
+        "mend the row at the source, say another type for the field in the rule, or set apply.on_error = \"dead-letter\"; then start again",
+    )
+}
 
 /// Keys of rows that were set aside, by source table, as [`DeadLetter::key`] has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,14 +1,17 @@
 //! What a source can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
 pub mod ids;
+pub mod mongo;
 pub mod mysql;
 pub mod postgres;
 pub mod queue;
 
 pub use crate::exchange::{
-    Chunk, CopyBlock, CopyFormat, DatabaseIdentity, LogIdentity, SourceFacts, TablePlan, ZeroDates,
+    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, LogIdentity, SourceFacts,
+    TablePlan, ZeroDates,
 };
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -37,6 +40,10 @@ pub struct SourceOptions {
     pub whole_rows: Vec<TableName>,
     /// What becomes of dates that are none.
     pub zero_dates: ZeroDates,
+    /// How collections' documents become rows, where the configuration says so; others are a key and a document.
+    pub collections: BTreeMap<TableName, CollectionFields>,
+    /// The form of such documents.
+    pub documents: DocumentForm,
 }
 
 /// Opens the source that the URL's scheme names. Connects to nothing yet.
@@ -46,8 +53,9 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
     match scheme.as_str() {
         "postgres" | "postgresql" => postgres::open(options),
         "mysql" | "mariadb" => mysql::open(options),
+        "mongodb" | "mongodb+srv" => mongo::open(options),
         other => Err(crate::Error::config(format!("source.url: no engine for scheme {other:?}"))
-            .hint("use postgres://user@host:port/database or mysql://user@host:port/database")),
+            .hint("use postgres://user@host:port/database, mysql://… or mongodb://…")),
     }
 }
 
@@ -129,6 +137,11 @@ pub trait SnapshotSession: Send + Sync {
     async fn plan(&self, table: &Table, chunk_bytes: u64) -> Result<TablePlan>;
     /// Another session that sees the same snapshot.
     async fn reader(&self) -> Result<Box<dyn ChunkReader>>;
+    /// Once every chunk was read: the place in the log from which on the target is consistent. [`SnapshotSession::at`], unless
+    /// chunks were read as the source was at many moments.
+    async fn ended(&self) -> Result<Position> {
+        Ok(self.at().clone())
+    }
     /// Fails if the sessions that hold the snapshot are gone.
     async fn still_held(&self) -> Result<()>;
 }

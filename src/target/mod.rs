@@ -1,5 +1,6 @@
 //! What a target can do. Conductors see only these traits; an engine is added by its folder and one arm of [`open`].
 
+pub mod mongo;
 pub mod mysql;
 pub mod postgres;
 
@@ -42,8 +43,9 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
     match scheme.as_str() {
         "postgres" | "postgresql" => postgres::open(options),
         "mysql" | "mariadb" => mysql::open(options),
+        "mongodb" | "mongodb+srv" => mongo::open(options),
         other => Err(crate::Error::config(format!("target.url: no engine for scheme {other:?}"))
-            .hint("use postgres://user@host:port/database or mysql://user@host:port/database")),
+            .hint("use postgres://user@host:port/database, mysql://… or mongodb://…")),
     }
 }
 

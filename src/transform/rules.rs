@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::select;
+use crate::exchange::CollectionFields;
 use crate::schema::TableName;
 
 /// `[[rule]]`: what becomes of one source table's rows in one target table.
@@ -35,6 +36,12 @@ pub struct Rule {
     /// rule: the table is made and filled as if no rule named it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, String>,
+    /// Of a collection: path of a field to the type of the column that it becomes, `{ "address.city" = "text not null" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+    /// Of a collection with `fields`: the column that gets every field that none of them names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<String>,
     /// What a merge does with a row that is already there.
     #[serde(default)]
     pub on_existing: OnExisting,
@@ -139,6 +146,7 @@ impl Homes {
 pub struct RuleSet {
     rules: Vec<Named>,
     homes: Homes,
+    collections: BTreeMap<TableName, CollectionFields>,
 }
 
 impl RuleSet {
@@ -148,6 +156,7 @@ impl RuleSet {
     /// The first rule that cannot be meant.
     pub fn new(rules: &[Rule], mut homes: Homes) -> Result<RuleSet, Problem> {
         let mut named: Vec<Named> = Vec::with_capacity(rules.len());
+        let mut collections = BTreeMap::new();
         for (number, rule) in rules.iter().enumerate() {
             let problem = |key: &str, message: String| Problem { rule: number, key: key.to_owned(), message };
             let from = select::table_name(&rule.from, None).map_err(|e| problem("from", e))?;
@@ -155,6 +164,27 @@ impl RuleSet {
                 Some(to) => select::table_name(to, Some(homes.schema(&from.schema))).map_err(|e| problem("to", e))?,
                 None => homes.table(&from),
             };
+            let described = !rule.fields.is_empty();
+            if rule.rest.is_some() && !described {
+                return Err(problem("rest", "it takes what `fields` do not name, and the rule has none".into()));
+            }
+            if described {
+                let fields = CollectionFields { fields: rule.fields.clone(), rest: rule.rest.clone() };
+                if collections.get(&from).is_some_and(|other| *other != fields) {
+                    let what = "another rule describes the same collection otherwise; write the same fields in both";
+                    return Err(problem("fields", what.into()));
+                }
+                collections.insert(from.clone(), fields);
+                let alone = Rule {
+                    from: rule.from.clone(),
+                    fields: rule.fields.clone(),
+                    rest: rule.rest.clone(),
+                    ..Rule::default()
+                };
+                if to == homes.table(&from) && (Rule { to: None, ..rule.clone() }) == alone {
+                    continue;
+                }
+            }
             if !rule.types.is_empty() {
                 if let Some((column, _)) = rule.types.iter().find(|(_, t)| t.trim().is_empty()) {
                     return Err(problem(
@@ -219,12 +249,16 @@ impl RuleSet {
             let what = format!("{} is reshaped by this rule and gets types by another; keep one of them", both.from);
             return Err(Problem { rule: both.number, key: "from".into(), message: what });
         }
-        Ok(RuleSet { rules: named, homes })
+        Ok(RuleSet { rules: named, homes, collections })
     }
 
     /// Which schema of the target stands for which of the source.
     pub fn homes(&self) -> &Homes {
         &self.homes
+    }
+    /// How collections' documents become rows.
+    pub fn collections(&self) -> &BTreeMap<TableName, CollectionFields> {
+        &self.collections
     }
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
@@ -282,7 +316,12 @@ impl RuleSet {
     pub fn text_of(&self, source: &TableName) -> String {
         let rules: Vec<&Rule> = self.of(source).map(|r| &r.rule).collect();
         // Maps are ordered, so the text is the same for the same rules.
-        serde_json::to_string(&rules).unwrap_or_default()
+        let text = serde_json::to_string(&rules).unwrap_or_default();
+        match self.collections.get(source) {
+            // Fields alone are no rule, and rows depend on them as well.
+            Some(c) if rules.is_empty() => format!("[{:?},{:?}]", c.fields, c.rest),
+            _ => text,
+        }
     }
 }
 

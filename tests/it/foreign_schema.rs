@@ -49,6 +49,8 @@ async fn given_a_schema_with_everything_when_a_source_describes_it_then_other_en
         workers: 1,
         whole_rows: Vec::new(),
         zero_dates: Default::default(),
+        collections: Default::default(),
+        documents: Default::default(),
     })
     .unwrap();
     let tables = source.tables().await.unwrap();

@@ -30,6 +30,8 @@ pub fn open(server: &MyServer, database: &str) -> Arc<dyn Source> {
         workers: 2,
         whole_rows: Vec::new(),
         zero_dates: Default::default(),
+        collections: Default::default(),
+        documents: Default::default(),
     };
     source::open(options).unwrap()
 }

@@ -209,6 +209,10 @@ impl Loader for MyLoader {
 
     async fn write(&mut self, block: CopyBlock) -> Result<()> {
         match block {
+            CopyBlock::Refused(_) => {
+                Err(Error::fatal("a row that its source refused came to the loader")
+                    .hint("this is a bug in Switchyard"))
+            }
             CopyBlock::Rows(rows) => self.rows(&rows).await,
             CopyBlock::Raw { .. } => Err(Error::fatal("a block in a form that this target does not know")),
         }

@@ -145,16 +145,19 @@ impl Loader for PgLoader {
         let Some(now) = &mut self.now else {
             return Err(Error::fatal("a block was written before its chunk was begun"));
         };
-        let result = match block {
-            CopyBlock::Raw { bytes, .. } => self.conn.copy_in_write(&bytes).await,
-            CopyBlock::Rows(rows) => {
-                now.buffer.clear();
-                for row in &rows {
-                    st::copy_text(&mut now.buffer, row, &now.table)?;
+        let result =
+            match block {
+                CopyBlock::Raw { bytes, .. } => self.conn.copy_in_write(&bytes).await,
+                CopyBlock::Refused(_) => Err(Error::fatal("a row that its source refused came to the loader")
+                    .hint("this is a bug in Switchyard")),
+                CopyBlock::Rows(rows) => {
+                    now.buffer.clear();
+                    for row in &rows {
+                        st::copy_text(&mut now.buffer, row, &now.table)?;
+                    }
+                    self.conn.copy_in_write(&now.buffer).await
                 }
-                self.conn.copy_in_write(&now.buffer).await
-            }
-        };
+            };
         result.map_err(|e| load_error(&now.table.name, e))
     }
 
