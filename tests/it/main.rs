@@ -46,3 +46,4 @@ mod transactions;
 mod truncates;
 mod types;
 mod upgrade;
+mod verify;
