@@ -184,6 +184,8 @@ pub trait Scanner: Send {
     async fn open(&mut self, table: &Table, span: Option<&Span>, raw: Option<(&'static str, &[usize])>) -> Result<()>;
     /// The next block; `None` at the end.
     async fn next(&mut self) -> Result<Option<ScanBlock>>;
+    /// The first value of the answer to a question of the operator's; nothing where it is NULL or there is no row.
+    async fn ask(&mut self, question: &str) -> Result<Option<String>>;
     /// The rows that have one of these keys in `columns`: rows of the table's columns of which only those count.
     async fn find(&mut self, table: &Table, columns: &[usize], keys: &[Row]) -> Result<Vec<Row>>;
 }

@@ -7,11 +7,12 @@ use clap::Args;
 
 use super::Global;
 use super::output::{columns, print_json, print_text, thousands};
+use crate::config::AssertSide;
 use crate::error::{Error, Result};
 use crate::schema::TableName;
 use crate::transform::select;
-use crate::verify::Verification;
 use crate::verify::report::{Difference, Kind, Outcome, Report};
+use crate::verify::{Question, Verification};
 
 /// Compare source and target, row by row, while the stream runs
 #[derive(Args, Clone, Debug)]
@@ -58,6 +59,12 @@ pub async fn run(global: &Global, args: &VerifyArgs) -> Result<u8> {
         target: crate::target::open(config.target_options())?,
         rules: config.rules()?,
         only,
+        questions: config
+            .verify
+            .asserts
+            .iter()
+            .map(|a| Question { target: a.side == AssertSide::Target, sql: a.sql.clone(), expect: a.expect.clone() })
+            .collect(),
         max_rate: args.max_rate.unwrap_or(config.verify.max_rate),
         show_values: args.show_values,
         progress: Box::new(move |table, done, all| {
@@ -104,7 +111,11 @@ fn text(report: &Report) -> String {
             thousands(t.source_rows),
             thousands(t.target_rows),
             thousands(t.differing),
-            t.obstacle.clone().map(|o| format!("not compared: {o}")).unwrap_or_default(),
+            match (&t.obstacle, t.set_aside) {
+                (Some(o), _) => format!("not compared: {o}"),
+                (None, 0) => String::new(),
+                (None, n) => format!("{} more were set aside (switchyard.dead_letter on the target)", thousands(n)),
+            },
         ]);
     }
     let mut out = columns(&rows, &[1, 2, 3]);
@@ -118,6 +129,16 @@ fn text(report: &Report) -> String {
         if more > 0 {
             out.push_str(&format!("  and {} more\n", thousands(more)));
         }
+    }
+    for a in &report.asserts {
+        out.push_str(&match (&a.error, a.ok) {
+            (Some(e), _) => format!("\n{}: {}\n  could not be asked: {e}\n", a.side, a.sql),
+            (None, true) => format!("\n{}: {}\n  {}, as expected\n", a.side, a.sql, a.expect),
+            (None, false) => {
+                let got = a.got.as_deref().unwrap_or("nothing");
+                format!("\n{}: {}\n  {got}, and {} was expected\n", a.side, a.sql, a.expect)
+            }
+        });
     }
     out.push_str(&match (report.result, &report.verified_to) {
         (Outcome::Equal, Some(to)) => {

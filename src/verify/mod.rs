@@ -17,7 +17,7 @@ pub mod report;
 mod scan;
 mod settle;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ use crate::target::{Checkpoint, CopyStage, Target};
 use crate::transform::Compiled;
 use crate::transform::rules::RuleSet;
 use pair::{Pair, Workspace};
-use report::{Report, TableReport};
+use report::{Assertion, Report, TableReport};
 
 /// Rows of a range that is compared in one go: few enough that little changes meanwhile, many enough that asking costs
 /// nothing.
@@ -38,6 +38,9 @@ const RANGE_ROWS: u64 = 500_000;
 const STREAM_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked at.
 const STREAM_LOOK: Duration = Duration::from_millis(20);
+
+/// Told of a table, how many of its rows were compared, and how many there are.
+pub type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
 
 /// What is verified, and how.
 pub struct Verification {
@@ -49,12 +52,25 @@ pub struct Verification {
     pub rules: RuleSet,
     /// Only these tables, by their names at either side; empty: all.
     pub only: Vec<TableName>,
+    /// The operator's own questions.
+    pub questions: Vec<Question>,
     /// Rows per second that are read on each side at most; 0: no bound.
     pub max_rate: u64,
     /// Whether differing values are reported.
     pub show_values: bool,
     /// Told of each table and how many of its rows were compared so far, and how many there are, estimated.
-    pub progress: Box<dyn Fn(&str, u64, u64) + Send + Sync>,
+    pub progress: Progress,
+}
+
+/// A question with one value for an answer.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Whether the target is asked, or the source.
+    pub target: bool,
+    /// The question, in that server's words.
+    pub sql: String,
+    /// The answer that is right, as text.
+    pub expect: String,
 }
 
 /// What the parts of a run share.
@@ -64,6 +80,8 @@ struct Run<'a> {
     target: Box<dyn Scanner>,
     work: Workspace,
     pace: Pace,
+    /// Rows that were set aside: their tables and keys at the source.
+    dead: HashSet<(TableName, String)>,
 }
 
 impl Verification {
@@ -79,7 +97,10 @@ impl Verification {
             return Err(Error::fatal("the copy has not ended yet: there is nothing to compare")
                 .hint("wait for phase ready in `switchyard status`, then verify again"));
         }
+        let dead = self.target.dead_letters().await?;
+        let dead = dead.into_iter().flat_map(|(t, keys)| keys.into_iter().map(move |k| (t.clone(), k))).collect();
         let mut run = Run {
+            dead,
             v: self,
             source: self.source.scanner().await?,
             target: self.target.scanner().await?,
@@ -95,8 +116,9 @@ impl Verification {
         for t in &mut tables {
             t.differences.sort_by_cached_key(|d| d.key.to_string());
         }
+        let asserts = run.asserts().await;
         let mut report =
-            Report { started_at, finished_at: now(), tables, verified_to: None, result: Default::default() };
+            Report { asserts, started_at, finished_at: now(), tables, verified_to: None, result: Default::default() };
         report.result = report.outcome();
         if report.result == report::Outcome::Equal && self.only.is_empty() {
             report.verified_to = Some(place.to_string());
@@ -164,6 +186,21 @@ fn concerns(pair: &Pair, name: &TableName) -> bool {
 }
 
 impl Run<'_> {
+    async fn asserts(&mut self) -> Vec<Assertion> {
+        let mut out = Vec::new();
+        for q in &self.v.questions {
+            let asked = if q.target { self.target.ask(&q.sql).await } else { self.source.ask(&q.sql).await };
+            let side = if q.target { "target" } else { "source" };
+            let (got, error) = match asked {
+                Ok(got) => (got, None),
+                Err(e) => (None, Some(e.to_string())),
+            };
+            let ok = error.is_none() && got.as_deref() == Some(&q.expect);
+            out.push(Assertion { side: side.to_owned(), sql: q.sql.clone(), expect: q.expect.clone(), got, ok, error });
+        }
+        out
+    }
+
     async fn table(&mut self, pair: &Pair) -> Result<TableReport> {
         let name = pair.target.name.to_string();
         let mut report = TableReport { table: name.clone(), obstacle: pair.obstacle.clone(), ..TableReport::default() };

@@ -59,11 +59,32 @@ pub struct TableReport {
     pub compared: u64,
     /// Rows that differ, all of them.
     pub differing: u64,
+    /// Rows that are not equal because changes of theirs were set aside: see the dead letters on the target.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub set_aside: u64,
     /// Those that are listed.
     pub differences: Vec<Difference>,
     /// Why it could not be compared, or not wholly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obstacle: Option<String>,
+}
+
+/// A question of the operator's, and its answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Assertion {
+    /// `source` or `target`.
+    pub side: String,
+    /// The question.
+    pub sql: String,
+    /// What it should say.
+    pub expect: String,
+    /// What it said; nothing for NULL or no row.
+    pub got: Option<String>,
+    /// Whether that is so.
+    pub ok: bool,
+    /// Why it could not be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// All of it.
@@ -79,17 +100,47 @@ pub struct Report {
     pub finished_at: String,
     /// By name.
     pub tables: Vec<TableReport>,
+    /// Questions of the operator's, in their order.
+    pub asserts: Vec<Assertion>,
 }
 
 impl Report {
     /// The outcome that the tables amount to.
     pub fn outcome(&self) -> Outcome {
-        if self.tables.iter().any(|t| t.differing > 0) {
+        if self.tables.iter().any(|t| t.differing > 0) || self.asserts.iter().any(|a| !a.ok && a.error.is_none()) {
             Outcome::Different
-        } else if self.tables.iter().any(|t| t.obstacle.is_some()) {
+        } else if self.tables.iter().any(|t| t.obstacle.is_some() || t.set_aside > 0)
+            || self.asserts.iter().any(|a| !a.ok)
+        {
             Outcome::Incomplete
         } else {
             Outcome::Equal
         }
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_what_was_found_when_summed_up_then_a_difference_outweighs_what_could_not_be_compared() {
+        let table = |differing, obstacle: bool| TableReport {
+            differing,
+            obstacle: obstacle.then(String::new),
+            ..TableReport::default()
+        };
+        let outcome = |tables: Vec<TableReport>, asserts| Report { tables, asserts, ..Report::default() }.outcome();
+        assert_eq!(outcome(vec![table(0, false)], vec![]), Outcome::Equal);
+        assert_eq!(outcome(vec![table(0, true), table(0, false)], vec![]), Outcome::Incomplete);
+        assert_eq!(outcome(vec![table(0, true), table(1, false)], vec![]), Outcome::Different);
+        assert_eq!(outcome(vec![TableReport { set_aside: 1, ..table(0, false) }], vec![]), Outcome::Incomplete);
+        let no = Assertion { ok: false, ..Assertion::default() };
+        assert_eq!(outcome(vec![], vec![no.clone()]), Outcome::Different);
+        assert_eq!(outcome(vec![], vec![Assertion { error: Some(String::new()), ..no }]), Outcome::Incomplete);
     }
 }

@@ -191,7 +191,10 @@ async fn keys(
 }
 
 /// What one side has under some keys now: sums, and one row of each for the report.
-pub type Seen = HashMap<Box<[u8]>, (Sum, Row)>;
+pub type Seen = HashMap<Box<[u8]>, Side>;
+
+/// The rows that share a key: their sum, and one of them.
+pub type Side = (Sum, Row);
 
 /// Reads the rows of these source keys again, after the rules.
 pub async fn at_source(

@@ -14,7 +14,8 @@ use super::Run;
 use super::digest::Sum;
 use super::pair::{Pair, Workspace};
 use super::report::{Difference, Kind, LISTED, TableReport};
-use super::scan::{Seen, Suspect, at_source, at_target, search_source};
+use super::scan::{Seen, Side, Suspect, at_source, at_target, search_source};
+use crate::change::DeadLetter;
 use crate::definition::DataType;
 use crate::error::Result;
 use crate::schema::Column;
@@ -78,6 +79,10 @@ pub async fn settle(run: &mut Run<'_>, pair: &Pair, suspects: Vec<Suspect>, repo
                 left.push(case);
                 continue;
             }
+            if run.is_set_aside(pair, &case.suspect) {
+                report.set_aside += 1;
+                continue;
+            }
             report.differing += 1;
             if report.differences.len() < LISTED {
                 let sides = (before.get(key), there.get(key));
@@ -91,6 +96,15 @@ pub async fn settle(run: &mut Run<'_>, pair: &Pair, suspects: Vec<Suspect>, repo
         }
     }
     Ok(())
+}
+
+impl Run<'_> {
+    fn is_set_aside(&self, pair: &Pair, suspect: &Suspect) -> bool {
+        let Some((feed, row)) = suspect.source.as_ref().filter(|_| !self.dead.is_empty()) else { return false };
+        let Some(feed) = pair.feeds.get(*feed) else { return false };
+        let source = &feed.compiled.source;
+        DeadLetter::key_of(source, row).is_some_and(|key| self.dead.contains(&(source.name.clone(), key)))
+    }
 }
 
 /// Whether the columns that the source did not change between two looks are the target's as well.
@@ -123,12 +137,7 @@ impl Suspect {
     }
 }
 
-fn difference(
-    pair: &Pair,
-    suspect: &Suspect,
-    sides: (Option<&(Sum, Row)>, Option<&(Sum, Row)>),
-    show: bool,
-) -> Difference {
+fn difference(pair: &Pair, suspect: &Suspect, sides: (Option<&Side>, Option<&Side>), show: bool) -> Difference {
     let kind = match sides {
         (Some(_), None) => Kind::Missing,
         (None, Some(_)) => Kind::Extra,

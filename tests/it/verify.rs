@@ -186,6 +186,27 @@ fn given_rows_that_were_tampered_with_when_verified_under_load_then_exactly_thes
     assert!(text.contains("id=1  only on the target") && text.contains("The sides DIFFER."), "{text}");
     let o = Daemon::command(&config, &["verify", "--table", "nowhere"]);
     assert_eq!(o.status.code(), Some(2));
+    // Questions of the operator's own are asked in any case, and change nothing.
+    let asks = r#"
+[[verify.assert]]
+side = "target"
+sql = "select count(*) from nothing where id < 0"
+expect = "0"
+[[verify.assert]]
+side = "source"
+sql = "select max(id) from items"
+expect = "12"
+[[verify.assert]]
+side = "target"
+sql = "delete from nothing"
+expect = "0""#;
+    let (status, document) = verify(&config.extra(asks), &["--table", "pairs"]);
+    let asserts = document["asserts"].as_array().unwrap();
+    let ok: Vec<bool> = asserts.iter().map(|a| a["ok"].as_bool().unwrap()).collect();
+    assert_eq!((status, ok), (1, vec![true, false, false]), "{document}");
+    assert_eq!(asserts[1]["got"], "3000");
+    assert!(asserts[2]["error"].as_str().unwrap().contains("read-only"), "{document}");
+    assert_eq!(db.on_target().number("select count(*) from nothing"), 1);
 }
 
 #[test]
@@ -276,4 +297,20 @@ fn given_a_stream_that_stands_still_when_rows_differ_then_it_is_no_difference_bu
     assert_eq!(status, 2, "{document}");
     assert!(document["error"].as_str().unwrap().contains("the stream has stood still"), "{document}");
     assert!(document["hint"].as_str().unwrap().contains("switchyard run"), "{document}");
+}
+
+#[test]
+fn given_changes_that_were_set_aside_when_verified_then_they_are_no_differences_but_are_told() {
+    let db = Database::shared("verify_dead");
+    db.on_source()
+        .run("create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 50) i");
+    db.on_target().run("create table t (id int primary key, v varchar(5))");
+    let config = db.config().schema_exists().extra("[apply]\non_error = \"dead-letter\"");
+    let mut daemon = Daemon::spawn(&config);
+    daemon.wait_level(&db.source);
+    db.on_source().run("update t set v = 'too long' where id = 7");
+    daemon.wait_level(&db.source);
+    let (status, document) = verify(&config, &[]);
+    assert_eq!((status, &document["result"]), (2, &json!("incomplete")), "{document}");
+    assert_eq!((found(&document), &document["tables"][0]["set_aside"]), (vec![], &json!(1)));
 }
