@@ -98,8 +98,8 @@ impl Scanner for PgScanner {
     }
 
     async fn ask(&mut self, question: &str) -> Result<Option<String>> {
-        // Whatever it says, it changes nothing. Names are found as in the operator's own sessions.
-        self.conn.execute("BEGIN TRANSACTION READ ONLY; SET LOCAL search_path TO DEFAULT").await?;
+        // Whatever it says, it changes nothing. Names without a schema are found where most people have theirs.
+        self.conn.execute("BEGIN TRANSACTION READ ONLY; SET LOCAL search_path = \"$user\", public").await?;
         let answer = self.conn.simple_query(question).await;
         self.conn.execute("ROLLBACK").await?;
         Ok(answer?.into_iter().next().and_then(|row| row.into_iter().next()).flatten())

@@ -61,7 +61,10 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mysql/bounds",
         "source/mysql/ddl",
         "source/mongo/types",
+        "verify/canon",
         "verify/digest",
+        "verify/pair",
+        "verify/report",
         "cutover/machine",
         "router/route",
     ];
