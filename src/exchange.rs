@@ -163,6 +163,35 @@ pub struct Span {
     pub to: Option<i128>,
 }
 
+/// Something of a schema that the two sides do not share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SchemaDifference {
+    /// The target's table.
+    pub table: String,
+    /// `missing_table`, `missing_column`, `extra_column`, `different_column`, and `missing_`, `invalid_` or `extra_` before
+    /// `index`, `constraint`, `foreign_key`, `trigger`.
+    pub kind: String,
+    /// The object's or column's name.
+    pub name: String,
+}
+
+/// Rows of a table that should have another table's row to refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The foreign key's name, for people.
+    pub name: String,
+    /// The table that refers, with the columns of its key, or all.
+    pub table: TableName,
+    /// What tells its rows apart, in the report.
+    pub key: Vec<String>,
+    /// The columns that refer.
+    pub columns: Vec<String>,
+    /// The table that they refer to.
+    pub to: TableName,
+    /// The columns there.
+    pub referenced: Vec<String>,
+}
+
 /// What a scan reads.
 #[derive(Debug)]
 pub enum ScanBlock {
@@ -184,6 +213,8 @@ pub trait Scanner: Send {
     async fn open(&mut self, table: &Table, span: Option<&Span>, raw: Option<(&'static str, &[usize])>) -> Result<()>;
     /// The next block; `None` at the end.
     async fn next(&mut self) -> Result<Option<ScanBlock>>;
+    /// Keys of at most `limit` rows that refer to none, and how many there are.
+    async fn orphans(&mut self, reference: &Reference, limit: usize) -> Result<(u64, Vec<Row>)>;
     /// The first value of the answer to a question of the operator's; nothing where it is NULL or there is no row.
     async fn ask(&mut self, question: &str) -> Result<Option<String>>;
     /// The rows that have one of these keys in `columns`: rows of the table's columns of which only those count.

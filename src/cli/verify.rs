@@ -58,6 +58,7 @@ pub async fn run(global: &Global, args: &VerifyArgs) -> Result<u8> {
         source: crate::source::open(config.source_options()?)?,
         target: crate::target::open(config.target_options())?,
         rules: config.rules()?,
+        schema_made: config.target.create_schema,
         only,
         questions: config
             .verify
@@ -129,6 +130,25 @@ fn text(report: &Report) -> String {
         if more > 0 {
             out.push_str(&format!("  and {} more\n", thousands(more)));
         }
+    }
+    for d in &report.schema {
+        let (what, kind) = d.kind.split_once('_').unwrap_or(("", &d.kind));
+        let kind = kind.replace('_', " ");
+        out.push_str(&match what {
+            "missing" => format!("\n{}: the target lacks the {kind} {}", d.table, d.name),
+            "extra" => format!("\n{}: only the target has the {kind} {}", d.table, d.name),
+            "invalid" => format!("\n{}: the {kind} {} is not valid on the target", d.table, d.name),
+            _ => format!("\n{}: the {kind} {} differs", d.table, d.name),
+        });
+    }
+    if let Some(o) = &report.schema_obstacle {
+        out.push_str(&format!("\nSchemas were not compared: {o}"));
+    }
+    for o in &report.relationships {
+        out.push_str(&format!("\n{} {}: it refers by {} to a row that is not there", o.table, o.key, o.constraint));
+    }
+    if !report.schema.is_empty() || !report.relationships.is_empty() {
+        out.push('\n');
     }
     for a in &report.asserts {
         out.push_str(&match (&a.error, a.ok) {

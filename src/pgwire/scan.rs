@@ -9,7 +9,7 @@ use super::copy;
 use super::copytext;
 use super::quote::{literal, qualified, quoted};
 use crate::error::{Error, Result, ResultExt};
-use crate::exchange::{Hashes, ScanBlock, Scanner, Span};
+use crate::exchange::{Hashes, Reference, ScanBlock, Scanner, Span};
 use crate::schema::{Kind, Table};
 use crate::value::{Datum, Row};
 
@@ -95,6 +95,30 @@ impl Scanner for PgScanner {
         bytes.clear();
         self.buffer = bytes;
         Ok(Some(ScanBlock::Hashes(hashes)))
+    }
+
+    async fn orphans(&mut self, reference: &Reference, limit: usize) -> Result<(u64, Vec<Row>)> {
+        let r = reference;
+        let given: Vec<String> = r.columns.iter().map(|c| format!("t.{} IS NOT NULL", quoted(c))).collect();
+        let pairs = r.columns.iter().zip(&r.referenced);
+        let same: Vec<String> = pairs.map(|(c, p)| format!("p.{} = t.{}", quoted(p), quoted(c))).collect();
+        let lost = format!(
+            "FROM {} t WHERE {} AND NOT EXISTS (SELECT FROM {} p WHERE {})",
+            qualified(&r.table),
+            given.join(" AND "),
+            qualified(&r.to),
+            same.join(" AND ")
+        );
+        let doing = || format!("looking for rows of {} that {} leaves without a row of {}", r.table, r.name, r.to);
+        let counted = self.conn.simple_query(&format!("SELECT count(*) {lost}")).await.with_context(doing)?;
+        let count = counted.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(0);
+        if count == 0 {
+            return Ok((0, Vec::new()));
+        }
+        let key: Vec<String> = r.key.iter().map(|c| format!("t.{}::text", quoted(c))).collect();
+        let sql = format!("SELECT {} {lost} ORDER BY {} LIMIT {limit}", key.join(", "), key.join(", "));
+        let rows = self.conn.simple_query(&sql).await.with_context(doing)?;
+        Ok((count, rows.iter().map(|row| Row::from_texts(row.iter().map(Option::as_deref))).collect()))
     }
 
     async fn ask(&mut self, question: &str) -> Result<Option<String>> {

@@ -8,6 +8,7 @@
 //! | `digest.rs` | sums of hashes by buckets of keys |
 //! | `scan.rs` | reads a range on both sides and finds the keys that differ |
 //! | `settle.rs` | looks at those again until each is equal or proved different |
+//! | `schema.rs` | what the target's schema lacks, and rows that refer to none |
 //! | `report.rs` | what was found, as a document |
 
 pub mod canon;
@@ -15,6 +16,7 @@ pub mod digest;
 pub mod pair;
 pub mod report;
 mod scan;
+mod schema;
 mod settle;
 
 use std::collections::{HashMap, HashSet};
@@ -50,6 +52,8 @@ pub struct Verification {
     pub target: Arc<dyn Target>,
     /// What becomes of rows on their way.
     pub rules: RuleSet,
+    /// Whether the target's tables are made as the source has them, so that names of indexes and constraints can be compared.
+    pub schema_made: bool,
     /// Only these tables, by their names at either side; empty: all.
     pub only: Vec<TableName>,
     /// The operator's own questions.
@@ -109,16 +113,18 @@ impl Verification {
         };
         let place = self.source.mark("switchyard:verify").await?;
         let mut tables = Vec::new();
-        for pair in self.pairs().await? {
-            tables.push(run.table(&pair).await?);
+        let pairs = self.pairs().await?;
+        for pair in &pairs {
+            tables.push(run.table(pair).await?);
         }
         tables.sort_by(|a, b| a.table.cmp(&b.table));
         for t in &mut tables {
             t.differences.sort_by_cached_key(|d| d.key.to_string());
         }
         let asserts = run.asserts().await;
-        let mut report =
-            Report { asserts, started_at, finished_at: now(), tables, verified_to: None, result: Default::default() };
+        let mut report = Report { asserts, started_at, tables, ..Report::default() };
+        run.schema(&pairs, &mut report).await?;
+        report.finished_at = now();
         report.result = report.outcome();
         if report.result == report::Outcome::Equal && self.only.is_empty() {
             report.verified_to = Some(place.to_string());

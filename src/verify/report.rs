@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::exchange::SchemaDifference;
+
 /// Differences that are listed of one table; further ones are counted.
 pub const LISTED: usize = 1000;
 
@@ -69,6 +71,17 @@ pub struct TableReport {
     pub obstacle: Option<String>,
 }
 
+/// A row of the target that refers to none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Orphan {
+    /// The target's table.
+    pub table: String,
+    /// The foreign key, as the source calls it.
+    pub constraint: String,
+    /// The row's key.
+    pub key: Value,
+}
+
 /// A question of the operator's, and its answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Assertion {
@@ -100,6 +113,13 @@ pub struct Report {
     pub finished_at: String,
     /// By name.
     pub tables: Vec<TableReport>,
+    /// What of the schema differs. What the target has beyond the source's schema is told, and is no difference.
+    pub schema: Vec<SchemaDifference>,
+    /// Why schemas could not be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_obstacle: Option<String>,
+    /// Rows that refer to none; at most [`LISTED`] of each foreign key.
+    pub relationships: Vec<Orphan>,
     /// Questions of the operator's, in their order.
     pub asserts: Vec<Assertion>,
 }
@@ -107,9 +127,15 @@ pub struct Report {
 impl Report {
     /// The outcome that the tables amount to.
     pub fn outcome(&self) -> Outcome {
-        if self.tables.iter().any(|t| t.differing > 0) || self.asserts.iter().any(|a| !a.ok && a.error.is_none()) {
+        let lacks = self.schema.iter().any(|d| !d.kind.starts_with("extra_"));
+        if lacks
+            || !self.relationships.is_empty()
+            || self.tables.iter().any(|t| t.differing > 0)
+            || self.asserts.iter().any(|a| !a.ok && a.error.is_none())
+        {
             Outcome::Different
         } else if self.tables.iter().any(|t| t.obstacle.is_some() || t.set_aside > 0)
+            || self.schema_obstacle.is_some()
             || self.asserts.iter().any(|a| !a.ok)
         {
             Outcome::Incomplete

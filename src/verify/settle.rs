@@ -1,7 +1,9 @@
 //! Looks at keys that were not equal again, after the stream has passed, until each is equal or proved different.
 //!
-//! A row that stands still differs if, after everything that the source had committed was applied, the target still has
-//! something else, twice. A row that changes all the time is equal if the target has any of the states in which the source
+//! Every look reads the source, waits until all that was committed is applied, reads the target, and reads the source again. The
+//! target is never ahead, so what it has is a state of the source from between the two reads. If both show one state and the
+//! target another, either the row differs, or it changed and changed back meanwhile: the same must be seen several times in a
+//! row, at irregular times. A row that changes all the time is equal if the target has any of the states in which the source
 //! was seen; or, for every change brings the whole row, if the target's row moves as well and its columns that stood still
 //! are the source's.
 
@@ -23,17 +25,20 @@ use crate::value::{Datum, Row};
 
 /// Keys that one question asks for.
 const BATCH: usize = 500;
-/// Proofs that a row must stand.
-const PROOFS: u32 = 2;
+/// How often in a row the same must be seen of a row that differs. One that comes and goes as fast as it is looked at passes
+/// for standing still in less than half of all looks, and its other state is then remembered.
+const PROOFS: u32 = 6;
 /// Looks at a row that never stands still, before it is said that it could not be compared.
 const LOOKS: u32 = 40;
-const PAUSE_LEAST: Duration = Duration::from_millis(20);
-const PAUSE_MOST: Duration = Duration::from_secs(1);
+/// Pauses between looks, in milliseconds: at random, and longer once the first looks did not settle a row.
+const PAUSE: std::ops::Range<u64> = 3..60;
+const PATIENT: u32 = 12;
 
 /// A suspect while it is looked at.
 struct Case {
     suspect: Suspect,
-    proofs: u32,
+    /// What was seen: the source's state, the target's, and how often in a row.
+    proof: Option<(Sum, Sum, u32)>,
     /// States of the source, sums of none where the rows were gone.
     states: HashSet<(u64, u128)>,
     /// What the target had when it was looked at before.
@@ -42,9 +47,10 @@ struct Case {
 
 /// Settles all of them; what is proved different is reported.
 pub async fn settle(run: &mut Run<'_>, pair: &Pair, suspects: Vec<Suspect>, report: &mut TableReport) -> Result<()> {
-    let mut open: Vec<Case> =
-        suspects.into_iter().map(|suspect| Case { suspect, proofs: 0, states: HashSet::new(), target: None }).collect();
-    let mut pause = PAUSE_LEAST;
+    let mut open: Vec<Case> = suspects
+        .into_iter()
+        .map(|suspect| Case { suspect, proof: None, states: HashSet::new(), target: None })
+        .collect();
     let mut looks = 0;
     while !open.is_empty() {
         if looks == LOOKS {
@@ -74,8 +80,12 @@ pub async fn settle(run: &mut Run<'_>, pair: &Pair, suspects: Vec<Suspect>, repo
             if a != b && moved && stands(pair, key, &before, &there, &after) {
                 continue;
             }
-            case.proofs = if a == b { case.proofs + 1 } else { 0 };
-            if case.proofs < PROOFS {
+            case.proof = match case.proof {
+                _ if a != b => None,
+                Some((source, target, n)) if (source, target) == (a, t) => Some((a, t, n + 1)),
+                _ => Some((a, t, 1)),
+            };
+            if case.proof.is_none_or(|(.., n)| n < PROOFS) {
                 left.push(case);
                 continue;
             }
@@ -91,8 +101,8 @@ pub async fn settle(run: &mut Run<'_>, pair: &Pair, suspects: Vec<Suspect>, repo
         }
         open = left;
         if !open.is_empty() {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MOST);
+            let more = if looks < PATIENT { 1 } else { 10 };
+            tokio::time::sleep(Duration::from_millis(rand::random_range(PAUSE) * more)).await;
         }
     }
     Ok(())

@@ -314,3 +314,60 @@ fn given_changes_that_were_set_aside_when_verified_then_they_are_no_differences_
     assert_eq!((status, &document["result"]), (2, &json!("incomplete")), "{document}");
     assert_eq!((found(&document), &document["tables"][0]["set_aside"]), (vec![], &json!(1)));
 }
+
+#[test]
+fn given_a_schema_that_lost_parts_when_verified_then_they_and_the_orphans_are_named() {
+    let db = Database::shared("verify_schema");
+    db.on_source().run(
+        "create table people (id int primary key, email text unique, age int check (age > 0));
+         create table orders (id int primary key, person_id int references people (id), note text, \"Odd name\" int);
+         create index orders_note_idx on orders (note); create index \"Odd idx\" on orders (\"Odd name\");
+         insert into people select i, 'e' || i, 1 from generate_series(1, 20) i; insert into orders select i, i, 'n', i from generate_series(1, 20) i",
+    );
+    let config = db.config();
+    let mut daemon = Daemon::spawn(&config);
+    daemon.wait_level(&db.source);
+    daemon.wait_phase("ready");
+    let (status, document) = verify(&config, &[]);
+    assert_eq!((status, &document["schema"], &document["relationships"]), (0, &json!([]), &json!([])), "{document}");
+    tamper(
+        &db,
+        "drop index orders_note_idx; alter table orders drop constraint orders_person_id_fkey; alter table people drop constraint people_email_key;
+         alter table people drop constraint people_age_check; create index extra_idx on people (age); alter table people alter email set not null;
+         alter table orders alter note type varchar(100); alter table people add mine int;
+         update orders set person_id = 77 where id = 5",
+    );
+    let (status, document) = verify(&config, &[]);
+    assert_eq!(status, 1);
+    let of = |d: &Value| {
+        format!("{} {} {}", d["table"].as_str().unwrap(), d["kind"].as_str().unwrap(), d["name"].as_str().unwrap())
+    };
+    let schema: Vec<String> = document["schema"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(
+        schema,
+        [
+            "public.orders different_column note",
+            "public.orders missing_foreign_key orders_person_id_fkey",
+            "public.orders missing_index orders_note_idx",
+            "public.people different_column email",
+            "public.people extra_column mine",
+            "public.people extra_index extra_idx",
+            "public.people missing_constraint people_age_check",
+            "public.people missing_constraint people_email_key",
+        ]
+    );
+    assert_eq!(
+        document["relationships"],
+        json!([{"table": "public.orders", "constraint": "orders_person_id_fkey", "key": {"id": 5}}])
+    );
+    assert_eq!(found(&document), [r#"public.orders {"id":5} different ["person_id"]"#]);
+    let o = Daemon::command(&config, &["verify"]);
+    let text = String::from_utf8_lossy(&o.stdout).into_owned();
+    for words in [
+        "public.orders: the target lacks the index orders_note_idx",
+        "public.people: only the target has the index extra_idx",
+        "refers by orders_person_id_fkey to a row that is not there",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+}

@@ -15,6 +15,7 @@ mod foreign_types;
 pub mod load;
 mod merge;
 mod notes;
+mod present;
 pub mod quiesce;
 mod single;
 pub mod statements;
@@ -26,7 +27,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 
 use crate::error::Result;
-use crate::exchange::{Scanner, SourceFacts};
+use crate::exchange::{Scanner, SchemaDifference, SourceFacts};
 use crate::finding::Finding;
 use crate::pgwire::conn::{PgConn, Purpose};
 use crate::pgwire::conninfo::ConnInfo;
@@ -213,6 +214,9 @@ impl Target for PostgresTarget {
     async fn analyze(&self, tables: &[TableName]) -> Result<()> {
         // A session of its own: it may take a while, and the bookkeeping's must not wait.
         bookkeeping::analyze(&control::connect(&self.info, "target").await?, tables).await
+    }
+    async fn schema_differences(&self, script: &SchemaScript, tables: &[TableName]) -> Result<Vec<SchemaDifference>> {
+        present::differences(&*self.control().await?, script, tables).await
     }
     async fn scanner(&self) -> Result<Box<dyn Scanner>> {
         Ok(Box::new(PgScanner::connect(&self.info, "target").await?))
