@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::mywire::quote::qualified;
 use mysql_async::Conn;
 
+use super::cascade::Cascade;
 use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
 use super::types::ColumnType;
@@ -35,8 +36,6 @@ pub struct Described {
     pub engine: String,
     /// Bytes of a row, by the server's statistics.
     pub row_bytes: u64,
-    /// Foreign keys whose actions change rows of this table without a statement of their own.
-    pub cascades: Vec<String>,
 }
 
 /// All selected tables in name order, and the views and other things beside them that stay behind.
@@ -48,6 +47,8 @@ pub struct Catalog {
     pub shadows: Vec<Described>,
     /// Views, routines, events and triggers in the schemas of the selection: `view shop.totals`.
     pub beside: Vec<String>,
+    /// Foreign keys of all tables, also those that are not selected, that change rows by themselves.
+    pub cascades: Vec<Cascade>,
 }
 
 type Rows = Vec<Vec<Option<String>>>;
@@ -139,13 +140,14 @@ pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &T
         false => Vec::new(),
     };
 
+    let cascades = cascades(&references);
     let mut of_table = ByTable::default();
     of_table.fill(columns, |t| &mut t.columns);
     of_table.fill(statistics, |t| &mut t.statistics);
     of_table.fill(references, |t| &mut t.references);
     of_table.fill(triggers, |t| &mut t.triggers);
     of_table.fill(documents, |t| &mut t.documents);
-    let mut catalog = Catalog::default();
+    let mut catalog = Catalog { cascades, ..Catalog::default() };
     let mut schemas: Vec<String> = Vec::new();
     for row in &tables {
         let name = TableName::new(text(row, 0), text(row, 1));
@@ -267,11 +269,11 @@ fn describe(name: TableName, row: &[Option<String>], parts: &Parts, ids: &TableI
     let (identity, name_of_key) = identity(&table, &def);
     table.identity = identity;
     table.has_secondary_unique = def.indexes.iter().any(|i| i.unique && Some(&i.name) != name_of_key.as_ref());
-    let cascades = references(&mut def, &parts.references);
+    references(&mut def, &parts.references);
     def.left_behind.extend(parts.triggers.iter().map(|t| format!("trigger {}", text(t, 2))));
     let rows = table.estimated_rows.max(1);
     let row_bytes = number(row, 5).max(table.bytes / rows).max(1);
-    Described { table: Arc::new(table), types, def, engine: text(row, 2), row_bytes, cascades }
+    Described { table: Arc::new(table), types, def, engine: text(row, 2), row_bytes }
 }
 
 fn column(c: &[Option<String>]) -> (Column, ColumnDef, Option<String>) {
@@ -389,16 +391,11 @@ fn identity(table: &Table, def: &TableDef) -> (RowIdentity, Option<String>) {
     (RowIdentity::AllColumns, None)
 }
 
-fn references(def: &mut TableDef, rows: &Rows) -> Vec<String> {
-    let mut cascades = Vec::new();
+fn references(def: &mut TableDef, rows: &Rows) {
     for r in rows {
         let name = text(r, 2);
         if def.foreign_keys.last().is_none_or(|f| f.name != name) {
             let (on_delete, on_update) = (action(&text(r, 7)), action(&text(r, 8)));
-            let acts = |a| matches!(a, ForeignAction::Cascade | ForeignAction::SetNull | ForeignAction::SetDefault);
-            if acts(on_delete) || acts(on_update) {
-                cascades.push(name.clone());
-            }
             def.foreign_keys.push(ForeignKeyDef {
                 name,
                 columns: Vec::new(),
@@ -413,7 +410,36 @@ fn references(def: &mut TableDef, rows: &Rows) -> Vec<String> {
             key.referenced.push(text(r, 6));
         }
     }
-    cascades
+}
+
+/// The foreign keys that change rows by themselves.
+fn cascades(rows: &Rows) -> Vec<Cascade> {
+    let acts = |rule: &str| {
+        matches!(action(rule), ForeignAction::Cascade | ForeignAction::SetNull | ForeignAction::SetDefault)
+    };
+    let mut all: Vec<Cascade> = Vec::new();
+    for r in rows {
+        let (child, name) = (TableName::new(text(r, 0), text(r, 1)), Some(text(r, 2)));
+        if all.last().is_none_or(|c| c.child != child || c.name != name) {
+            let parent = TableName::new(text(r, 4), text(r, 5));
+            let (on_delete, on_update) = (acts(&text(r, 7)), acts(&text(r, 8)));
+            all.push(Cascade {
+                name,
+                child,
+                columns: Vec::new(),
+                parent,
+                referenced: Vec::new(),
+                on_delete,
+                on_update,
+            });
+        }
+        if let Some(key) = all.last_mut() {
+            key.columns.push(text(r, 3));
+            key.referenced.push(text(r, 6));
+        }
+    }
+    all.retain(|c| c.on_delete || c.on_update);
+    all
 }
 
 /// What a foreign key does on DELETE and on UPDATE, by the table's own statement.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use mysql_async::Conn;
 
+use super::cascade::Cascade;
 use super::catalog::{Catalog, Described};
 use crate::error::Result;
 use crate::finding::{Finding, Severity};
@@ -273,17 +274,19 @@ fn tables(
         && version >= (9, 6, 0)
         && variables.get("innodb_native_foreign_keys").is_none_or(|v| v == "OFF");
     if !by_sql {
-        let cascades = catalog.tables.iter().filter(|d| !d.cascades.is_empty()).map(|d| {
+        let instead = match flavour == Flavour::Mysql && version >= (9, 6, 0) {
+            true => "start the server with innodb_native_foreign_keys = OFF, or let the key refuse: ",
+            false => "let the key refuse, and the application delete or change these rows: ",
+        };
+        let selected = |c: &&Cascade| catalog.tables.iter().any(|d| d.table.name == c.child);
+        let cascades = catalog.cascades.iter().filter(selected).map(|c| {
+            let (child, key) = (&c.child, c.name.as_deref().unwrap_or_default());
             (
                 format!(
-                    "{}: foreign key {} changes rows by itself (CASCADE or SET NULL), and this server writes such changes into no log",
-                    d.table.name,
-                    d.cascades.join(", ")
+                    "{child}: foreign key {key} changes rows by itself when rows of {} change (CASCADE or SET NULL), and this server writes such changes into no log",
+                    c.parent
                 ),
-                format!(
-                    "make the keys of {} refuse instead (ON DELETE RESTRICT ON UPDATE RESTRICT) and let the application delete the rows, or exclude the table",
-                    name(d)
-                ),
+                format!("{instead}{}; or exclude {child}", c.mended()),
             )
         });
         out.each(Severity::Problem, "cascade", cascades.collect());

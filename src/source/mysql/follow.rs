@@ -9,6 +9,7 @@ use super::binlog::{
     Body, Flavour, KnownColumn, LogEvent, OldRows, Query, QueryKind, RowsEvent, Step, TableLayout, TableMap,
     TableMapEvent, TransactionTracker,
 };
+use super::cascade::{Acting, Cascades};
 use super::columns;
 use super::ddl::{self, AlterOp, Consequence, Key, Session, Stated, World};
 use super::types::{ColumnType, is_zero_date};
@@ -42,6 +43,8 @@ pub struct Known {
     pub zero_dates: ZeroDates,
     /// Whether the server stores names of tables in lower case.
     pub lower_case: bool,
+    /// Foreign keys that change rows by themselves.
+    pub cascades: Cascades,
 }
 
 /// The transaction under way.
@@ -69,6 +72,15 @@ enum Mapped {
     },
 }
 
+/// What the log's number stands for.
+#[derive(Clone)]
+struct Numbered {
+    /// What the log said of the table.
+    said: Bytes,
+    mapped: Arc<Mapped>,
+    acting: Option<Arc<Acting>>,
+}
+
 /// Follows the log.
 pub struct Follower {
     known: Known,
@@ -81,8 +93,8 @@ pub struct Follower {
     said: Vec<String>,
     /// As they were described to the stream last.
     announced: HashMap<TableName, Arc<Table>>,
-    /// By the log's number, with what it said of the table.
-    maps: HashMap<u64, (Bytes, Arc<Mapped>)>,
+    /// By the log's number.
+    maps: HashMap<u64, Numbered>,
     /// Behind the last transaction.
     position: BinlogPosition,
     open: Option<Open>,
@@ -317,6 +329,9 @@ impl Follower {
             names.filter_map(|n| Some((n.clone(), self.tables.table(n)?.clone()))).collect();
         let stated = ddl::read(&text, &query.schema, &session);
         let consequences = self.tables.carry(&text, &stated, &session, &world);
+        if self.known.cascades.note(&stated) {
+            self.maps.clear();
+        }
         for consequence in consequences {
             self.maps.clear();
             match consequence {
@@ -357,12 +372,14 @@ impl Follower {
     }
 
     fn table_map(&mut self, event: TableMapEvent) -> Result<()> {
-        if self.maps.get(&event.table_id).is_some_and(|(said, _)| *said == event.body) {
+        if self.maps.get(&event.table_id).is_some_and(|n| n.said == event.body) {
             return Ok(());
         }
         let map =
             event.parse().map_err(|e| Error::fatal(format!("a table in the source's log cannot be read: {e}")))?;
         let name = TableName::new(map.schema.clone(), map.table.clone());
+        let followed = |t: &TableName| self.known.selection.selects(t) && !self.tables.is_shadow(t);
+        let acting = Acting::new(self.known.cascades.of(&name, followed), &map).map(Arc::new);
         let mapped = if (name.schema.as_str(), name.name.as_str()) == MARKERS {
             let layout = TableLayout::new(&map, None)?;
             match layout.columns.iter().position(|c| c.name == "token") {
@@ -374,7 +391,7 @@ impl Follower {
         } else {
             self.followed(&map, name)?
         };
-        self.maps.insert(event.table_id, (event.body, Arc::new(mapped)));
+        self.maps.insert(event.table_id, Numbered { said: event.body, mapped: Arc::new(mapped), acting });
         Ok(())
     }
 
@@ -465,13 +482,17 @@ impl Follower {
     }
 
     fn rows(&mut self, event: &RowsEvent, out: &mut Parcel) -> Result<()> {
-        let Some((_, mapped)) = self.maps.get(&event.table_id) else {
+        let Some(Numbered { mapped, acting, .. }) = self.maps.get(&event.table_id).cloned() else {
             return Err(Error::fatal(format!(
                 "the source's log changes table number {} before it describes it",
                 event.table_id
             )));
         };
-        let mapped = mapped.clone();
+        // MariaDB has another meaning for the bit, or none.
+        let logged = event.cascades_logged && !self.session.mariadb;
+        if let Some(acting) = acting.filter(|_| !logged && !event.no_foreign_key_checks) {
+            acting.look(event)?;
+        }
         match &*mapped {
             Mapped::Ignored => Ok(()),
             Mapped::Markers(layout, token) => {

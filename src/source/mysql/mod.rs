@@ -2,6 +2,7 @@
 
 pub mod binlog;
 mod bounds;
+mod cascade;
 pub mod catalog;
 mod check;
 pub mod columns;
@@ -258,6 +259,7 @@ impl Source for MysqlSource {
             },
             whole_rows: self.whole_rows.clone(),
             zero_dates: self.zero_dates,
+            cascades: cascade::Cascades::new(catalog.cascades.clone(), names != "0"),
         };
         tail::run(conn, &self.program, from, known, &catalog, out).await
     }

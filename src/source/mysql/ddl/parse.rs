@@ -3,7 +3,7 @@
 use super::alter::{alter_op, options_follow};
 use super::column::{self, Defined};
 use super::cursor::{Cursor, Unclear};
-use super::key::{index_options, index_type, key, key_parts};
+use super::key::{Element, index_options, index_type, key, key_parts};
 use super::token::{Kind, tokens};
 use super::{AlterOp, CreateTable, KeyKind, KeyText, Session, Stated};
 use crate::schema::TableName;
@@ -268,6 +268,7 @@ fn create_table(c: &mut Cursor<'_>, or_replace: bool, temporary: bool) -> Result
         name,
         columns: Vec::new(),
         keys: Vec::new(),
+        foreign: Vec::new(),
         if_not_exists,
         or_replace,
         like: None,
@@ -341,13 +342,17 @@ fn element(c: &mut Cursor<'_>, t: &mut CreateTable) -> Result<(), Unclear> {
     if c.is("period") && c.is_at(1, "for") {
         return Err("the table keeps the history of its rows".into());
     }
-    if let Some(key) = key(c)? {
-        t.keys.extend(key);
-        return Ok(());
+    match key(c)? {
+        Some(Element::Key(key)) => t.keys.push(key),
+        Some(Element::Foreign(key)) => t.foreign.push(key),
+        Some(Element::Check) => {}
+        None => {
+            let Defined { column, key, foreign } = column::read(c)?;
+            t.columns.push(column);
+            t.keys.extend(key);
+            t.foreign.extend(foreign);
+        }
     }
-    let Defined { column, key } = column::read(c)?;
-    t.columns.push(column);
-    t.keys.extend(key);
     Ok(())
 }
 
