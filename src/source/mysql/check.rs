@@ -6,6 +6,7 @@ use mysql_async::Conn;
 
 use super::cascade::Cascade;
 use super::catalog::{Catalog, Described};
+use super::types::ColumnType;
 use crate::error::Result;
 use crate::finding::{Finding, Severity};
 use crate::mywire::conn::Flavour;
@@ -18,6 +19,8 @@ use crate::transform::select::Selection;
 const LISTED: usize = 20;
 /// Log that expires sooner than this may be gone before a stalled target has read it.
 const SHORT_EXPIRY_SECONDS: u64 = 86_400;
+/// Below this, large documents are likely to be larger than what the server can print.
+const SMALL_PACKET: u64 = 16 << 20;
 const SIDE: &str = "source";
 
 struct Report(Vec<Finding>);
@@ -264,6 +267,16 @@ fn tables(
         }
     }
     out.each(Severity::Problem, "type", unreadable);
+    let packet = variables.get("max_allowed_packet").and_then(|p| p.parse::<u64>().ok()).unwrap_or(u64::MAX);
+    let documents = catalog.tables.iter().flat_map(|d| &d.types).any(|t| matches!(t, Ok(ColumnType::Json)));
+    if documents && packet < SMALL_PACKET {
+        out.fix(
+            Severity::Warning,
+            "max_allowed_packet",
+            format!("max_allowed_packet is {packet} bytes at the source: a larger JSON document cannot be copied"),
+            "SET GLOBAL max_allowed_packet = 1073741824, at least until the copy is over",
+        );
+    }
     let keyless = catalog.tables.iter().filter(|d| d.table.identity == RowIdentity::AllColumns).map(|d| {
         let what = format!("{}: no primary key: rows are found by all their columns, one by one", d.table.name);
         (what, format!("ALTER TABLE {} ADD PRIMARY KEY (…)", name(d)))

@@ -245,6 +245,9 @@ impl ColumnType {
                 render::hex(out, text, *width as usize);
                 Ok(())
             }
+            // What the server says with a warning (`ER_WARN_ALLOWED_PACKET_OVERFLOWED`) where the text would be too large for
+            // it (`Field_json::val_str`); no document is without any text.
+            ColumnType::Json if text.is_empty() => Err(TOO_LARGE),
             // Whatever the column's own set, the server has converted.
             ColumnType::Text(_)
             | ColumnType::Enum(_)
@@ -254,6 +257,10 @@ impl ColumnType {
         }
     }
 }
+
+/// What [`ColumnType::render_text`] says of a document that the server did not send.
+pub const TOO_LARGE: &str =
+    "its text is larger than the source's max_allowed_packet, and the source sent nothing in its place";
 
 /// Whether a date's text names no day: a month or day of zero, or all of it.
 pub fn is_zero_date(text: &[u8]) -> bool {
