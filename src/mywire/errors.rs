@@ -78,6 +78,15 @@ pub fn from_server(doing: impl std::fmt::Display, e: &ServerError) -> Error {
     error.hint(hint)
 }
 
+/// `'reader'@'%'`, where the server denies an account the database itself (`ER_DBACCESS_DENIED_ERROR`).
+pub fn denied_account(e: &Error) -> Option<&str> {
+    if e.code() != Some("1044") {
+        return None;
+    }
+    let (_, rest) = e.message().split_once("Access denied for user ")?;
+    rest.split_once(" to database ").map(|(account, _)| account)
+}
+
 /// One number for everything that ends a replica's stream for good.
 fn binlog_hint(message: &str) -> &'static str {
     if message.contains("same server_uuid") || message.contains("same server_id") {

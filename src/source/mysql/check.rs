@@ -7,11 +7,12 @@ use mysql_async::Conn;
 use super::cascade::Cascade;
 use super::catalog::{Catalog, Described};
 use super::types::ColumnType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 use crate::mywire::conn::Flavour;
 use crate::mywire::control;
-use crate::mywire::quote::{literal, qualified};
+use crate::mywire::errors;
+use crate::mywire::quote::{literal, qualified, quoted};
 use crate::schema::RowIdentity;
 use crate::transform::select::Selection;
 
@@ -53,12 +54,13 @@ pub async fn check(
     version: (u16, u16, u16),
     catalog: &Catalog,
     selection: &Selection,
+    database: Option<&str>,
 ) -> Result<Vec<Finding>> {
     let mut out = Report(Vec::new());
     versions(flavour, version, &mut out);
     let variables = variables(conn).await?;
     settings(flavour, &variables, &mut out);
-    privileges(conn, catalog, &mut out).await?;
+    privileges(conn, catalog, database, &mut out).await?;
     tables(flavour, version, &variables, catalog, &mut out);
     let names: Vec<_> = catalog.tables.iter().map(|d| d.table.name.clone()).collect();
     for pattern in selection.unmatched(&names) {
@@ -96,6 +98,16 @@ fn versions(flavour: Flavour, version: (u16, u16, u16), out: &mut Report) {
     } else {
         out.add(Severity::Ok, "version", text);
     }
+}
+
+/// The error of an account that may not even see the database, with all that it needs.
+pub fn unseen(e: Error, database: Option<&str>) -> Error {
+    let Some((account, database)) = errors::denied_account(&e).map(str::to_owned).zip(database) else { return e };
+    // A hint that says more than the one that it has.
+    Error::fatal(e.message().to_owned()).with_code("1044").hint(format!(
+        "at the source: GRANT SELECT, LOCK TABLES ON {}.* TO {account}; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}; or correct the database's name in source.url",
+        quoted(database)
+    ))
 }
 
 async fn variables(conn: &mut Conn) -> Result<HashMap<String, String>> {
@@ -185,7 +197,7 @@ fn settings(flavour: Flavour, v: &HashMap<String, String>, out: &mut Report) {
     }
 }
 
-async fn privileges(conn: &mut Conn, catalog: &Catalog, out: &mut Report) -> Result<()> {
+async fn privileges(conn: &mut Conn, catalog: &Catalog, database: Option<&str>, out: &mut Report) -> Result<()> {
     let doing = "reading the privileges at the source";
     let user = control::rows(conn, doing, "SELECT CURRENT_USER()").await?;
     let user = user.into_iter().next().and_then(|mut r| r.pop().flatten()).unwrap_or_default();
@@ -219,9 +231,19 @@ async fn privileges(conn: &mut Conn, catalog: &Catalog, out: &mut Report) -> Res
     }
     let mut schemas: Vec<&str> = catalog.tables.iter().map(|d| d.table.name.schema.as_str()).collect();
     schemas.dedup();
+    // Without it the server shows neither tables nor columns; it may have been granted table by table.
+    match database {
+        Some(home) if schemas.is_empty() && !has(home, "SELECT") => {
+            lacking.push(("SELECT", "to see its tables", format!("{}.*", quoted(home))));
+        }
+        _ => {}
+    }
+    for d in catalog.tables.iter().filter(|d| d.def.columns.is_empty()) {
+        lacking.push(("SELECT", "to read it", qualified(&d.table.name)));
+    }
     for schema in schemas {
         if !has(schema, "LOCK TABLES") {
-            let on = format!("{}.*", crate::mywire::quote::quoted(schema));
+            let on = format!("{}.*", quoted(schema));
             lacking.push(("LOCK TABLES", "to open the snapshot's sessions at one moment", on));
         }
     }

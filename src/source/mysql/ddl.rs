@@ -26,7 +26,7 @@ pub mod written;
 mod tests;
 
 pub use known::{Consequence, Known, World};
-pub use parse::read;
+pub use parse::{read, writes};
 pub use shape::{Key, keys_of};
 
 use crate::definition::DataType;

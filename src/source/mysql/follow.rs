@@ -172,7 +172,11 @@ impl Follower {
         if let Body::Query(query) = &event.body
             && query.kind() == QueryKind::Rows
         {
-            return self.statement(query);
+            self.statement(query)?;
+            return match self.tracker.pass(&event)? {
+                Step::Single => self.commit(end, out),
+                _ => Ok(()),
+            };
         }
         if let Body::Payload(_) = &event.body {
             // Events inside of it do not know where it ends.
@@ -244,22 +248,23 @@ impl Follower {
         }
     }
 
-    /// Rows were changed by a statement that is in the log in their place. It may reach selected tables through a view, a
-    /// trigger or a function: only one that neither ran in a selected table's database nor names such a one is let pass.
+    /// Rows were changed by a statement that is in the log in their place. It may reach selected tables by a trigger, a
+    /// view, a function or a foreign key, whatever it names. Only what servers write into tables of their own, which can
+    /// have none of these, is let pass (hosted ones do, row by row or not).
     fn statement(&self, query: &Query) -> Result<()> {
-        let text =
-            query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned()).to_lowercase();
-        let named = |name: &str| text.contains(&name.to_lowercase());
-        let concerned = |t: &&TableName| query.schema == t.schema || named(&t.schema) || named(&t.name);
-        match self.keys.keys().chain(self.announced.keys()).find(concerned) {
-            None => Ok(()),
-            Some(table) => Err(Error::fatal(format!(
-                "the source logged a statement instead of the rows that it changed, in database {:?}; it may have changed {table}",
-                query.schema
-            ))
+        let text = query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned());
+        let session = query.sql_mode.map_or(self.session.clone(), |bits| self.session.clone().with_sql_mode(bits));
+        let what = match ddl::writes(&text, &query.schema, &session) {
+            Some((_, table)) if table.schema.eq_ignore_ascii_case("mysql") => return Ok(()),
+            Some((verb, table)) => format!("{} of {table}", verb.to_uppercase()),
+            None => format!("statement in database {:?}", query.schema),
+        };
+        Err(Error::fatal(format!("the source logged a statement instead of the rows that it changed: {what}"))
             .with_code("switchyard:statement")
-            .hint("a session of the source set binlog_format to STATEMENT or MIXED: set it to ROW everywhere, then copy anew")),
-        }
+            .hint(
+                "it may have changed selected tables, also by a trigger, a view or a function. A session of the source set \
+                 binlog_format to STATEMENT or MIXED: set it to ROW everywhere, then copy anew",
+            ))
     }
 
     fn begin(&mut self, out: &mut Parcel) {

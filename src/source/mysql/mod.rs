@@ -81,7 +81,8 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
 
 impl MysqlSource {
     async fn connect(&self) -> Result<MyConn> {
-        MyConn::connect(&self.info, "source", &self.program, Preset::Source).await
+        let connected = MyConn::connect(&self.info, "source", &self.program, Preset::Source).await;
+        connected.map_err(|e| check::unseen(e, self.info.database.as_deref()))
     }
 
     async fn control(&self) -> Result<tokio::sync::MappedMutexGuard<'_, MyConn>> {
@@ -177,7 +178,8 @@ impl Source for MysqlSource {
     async fn check(&self) -> Result<Vec<Finding>> {
         let server = self.control().await?.server().clone();
         self.catalog_and(async |conn, catalog| {
-            check::check(conn, server.flavour, server.number, &catalog, &self.selection).await
+            check::check(conn, server.flavour, server.number, &catalog, &self.selection, self.info.database.as_deref())
+                .await
         })
         .await
     }

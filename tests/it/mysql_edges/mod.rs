@@ -2,6 +2,7 @@
 
 mod cascades;
 mod packets;
+mod sources;
 
 use switchyard::sandbox::MyServerBuilder;
 

@@ -31,6 +31,27 @@ pub fn read(statement: &str, database: &str, session: &Session) -> Stated {
     read.unwrap_or_else(|why| Stated::NotUnderstood { why, subject: subject(&mut c), mentions: c.mentions() })
 }
 
+/// What a statement that changes rows is, and the one table that it names first as the one that it writes. `None` where
+/// it may write several, or cannot be read.
+pub fn writes(statement: &str, database: &str, session: &Session) -> Option<(&'static str, TableName)> {
+    let tokens = tokens(statement, session).ok()?;
+    let mut c = Cursor::new(statement, &tokens, session, database);
+    let verb = c.one_of(&["insert", "replace", "update", "delete"])?;
+    while c.one_of(&["low_priority", "high_priority", "delayed", "quick", "ignore"]).is_some() {}
+    match verb {
+        "insert" | "replace" => drop(c.word("into")),
+        "delete" if !c.word("from") => return None,
+        _ => {}
+    }
+    let table = c.table().ok()?;
+    let alone = match verb {
+        "update" => c.is("set"),
+        "delete" => c.is("where") || c.is("limit") || c.done(),
+        _ => true,
+    };
+    alone.then_some((verb, table))
+}
+
 /// The table of CREATE TABLE, ALTER TABLE and their like.
 fn subject(c: &mut Cursor<'_>) -> Option<TableName> {
     c.back_to(0);
