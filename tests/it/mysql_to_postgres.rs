@@ -24,7 +24,7 @@ impl Pair {
         let target = PgServer::builder(&pg).setting("fsync", "off").start().unwrap();
         let name = fresh_name("m");
         target.psql(&format!("create database {name}")).unwrap();
-        source.sql("create database shop character set utf8mb4").unwrap();
+        source.sql("create database if not exists shop character set utf8mb4").unwrap();
         Pair { source, target, name }
     }
     pub fn config(&self) -> Config {

@@ -526,7 +526,7 @@ impl Follower {
                         table: table.id,
                         op: event.op,
                         old: change.old.map(|r| without_zero_dates(r, null_dates)),
-                        new: change.new,
+                        new: change.new.map(|r| without_zero_dates(r, null_dates)),
                     }));
                 }
                 Ok(())

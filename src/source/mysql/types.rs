@@ -262,9 +262,9 @@ impl ColumnType {
 pub const TOO_LARGE: &str =
     "its text is larger than the source's max_allowed_packet, and the source sent nothing in its place";
 
-/// Whether a date's text names no day: a month or day of zero, or all of it.
+/// Whether a date's text names no day: a year, month or day of zero, or all of it.
 pub fn is_zero_date(text: &[u8]) -> bool {
-    text.get(5..7) == Some(b"00") || text.get(8..10) == Some(b"00")
+    text.starts_with(b"0000") || text.get(5..7) == Some(b"00") || text.get(8..10) == Some(b"00")
 }
 
 /// The labels in `enum('a','b''c')`.

@@ -3,6 +3,7 @@
 mod cascades;
 mod packets;
 mod sources;
+mod values;
 
 use switchyard::sandbox::MyServerBuilder;
 
