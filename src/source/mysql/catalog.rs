@@ -1,21 +1,22 @@
 //! Tables, columns, keys and row identities as `information_schema` has them, in a fixed number of queries for any number
 //! of tables.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::mywire::quote::qualified;
 use mysql_async::Conn;
 
 use super::cascade::Cascade;
 use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
+use super::misprints::{self, Mended};
 use super::types::ColumnType;
 use crate::definition::{
     ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
 };
 use crate::error::Result;
 use crate::mywire::control;
+use crate::mywire::quote::{qualified, read_printed};
 use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::transform::select::Selection;
@@ -39,7 +40,7 @@ pub struct Described {
 }
 
 /// All selected tables in name order, and the views and other things beside them that stay behind.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Catalog {
     /// The tables.
     pub tables: Vec<Described>,
@@ -49,6 +50,8 @@ pub struct Catalog {
     pub beside: Vec<String>,
     /// Foreign keys of all tables, also those that are not selected, that change rows by themselves.
     pub cascades: Vec<Cascade>,
+    /// What the server printed otherwise than it is; the tables have it as it is.
+    pub mended: Mended,
 }
 
 type Rows = Vec<Vec<Option<String>>>;
@@ -66,7 +69,7 @@ pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &T
          WHERE table_schema NOT IN ({NOT_USERS}) ORDER BY table_schema, table_name"
     ))
     .await?;
-    let columns = ask(format!(
+    let mut columns = ask(format!(
         "SELECT table_schema, table_name, column_name, ordinal_position, column_default, is_nullable, column_type, \
          character_set_name, collation_name, extra, generation_expression, column_comment \
          FROM information_schema.columns WHERE table_schema NOT IN ({NOT_USERS}) \
@@ -140,6 +143,13 @@ pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &T
         false => Vec::new(),
     };
 
+    let whole: BTreeSet<TableName> = tables
+        .iter()
+        .filter(|t| text(t, 7) == "BASE TABLE")
+        .map(|t| TableName::new(text(t, 0), text(t, 1)))
+        .filter(|t| selection.selects(t))
+        .collect();
+    let mended = misprints::mend(conn, mariadb, |t| whole.contains(t), &mut columns).await?;
     let cascades = cascades(&references);
     let mut of_table = ByTable::default();
     of_table.fill(columns, |t| &mut t.columns);
@@ -147,7 +157,7 @@ pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &T
     of_table.fill(references, |t| &mut t.references);
     of_table.fill(triggers, |t| &mut t.triggers);
     of_table.fill(documents, |t| &mut t.documents);
-    let mut catalog = Catalog { cascades, ..Catalog::default() };
+    let mut catalog = Catalog { cascades, mended, ..Catalog::default() };
     let mut schemas: Vec<String> = Vec::new();
     for row in &tables {
         let name = TableName::new(text(row, 0), text(row, 1));
@@ -332,7 +342,8 @@ pub fn default_value(text: &str, computed: bool, on_update: bool, data: &crate::
         return DefaultValue::Literal(format!("{bits:0>width$}"));
     }
     if let Some(quoted) = text.strip_prefix('\'').and_then(|t| t.strip_suffix('\'')) {
-        return DefaultValue::Literal(quoted.replace("''", "'").replace("\\\\", "\\"));
+        let constant = read_printed(text).filter(|(_, rest)| rest.is_empty()).map(|(text, _)| text);
+        return DefaultValue::Literal(constant.unwrap_or_else(|| quoted.to_owned()));
     }
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     if computed || (!is_number && text.contains('(')) {

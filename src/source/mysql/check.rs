@@ -289,6 +289,13 @@ fn tables(
         }
     }
     out.each(Severity::Problem, "type", unreadable);
+    let unclear = catalog.mended.unclear.iter().map(|(table, what)| {
+        (
+            format!("{table}: the server prints the {what} with \"?\", which may stand for characters beyond U+FFFF; the target gets it so, and rows with other labels stop the copy"),
+            format!("let the account look: GRANT CREATE TEMPORARY TABLES ON {}.*; with binlog_format = ROW", quoted(&table.schema)),
+        )
+    });
+    out.each(Severity::Warning, "labels", unclear.collect());
     let packet = variables.get("max_allowed_packet").and_then(|p| p.parse::<u64>().ok()).unwrap_or(u64::MAX);
     let documents = catalog.tables.iter().flat_map(|d| &d.types).any(|t| matches!(t, Ok(ColumnType::Json)));
     if documents && packet < SMALL_PACKET {

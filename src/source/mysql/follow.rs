@@ -16,6 +16,7 @@ use super::types::{ColumnType, is_zero_date};
 use crate::change::{Begin, Change, Commit, DdlEffect, Event, Op, Parcel};
 use crate::error::{Error, Result};
 use crate::exchange::ZeroDates;
+use crate::mywire::quote::printed;
 use crate::position::{BinlogPosition, Passed, Position, TransactionId};
 use crate::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use crate::transform::select::Selection;
@@ -604,8 +605,7 @@ fn described(name: &str, ty: &ColumnType, nullable: bool, number: i32) -> Column
 
 /// The type as DDL writes it, as far as the log tells.
 fn written(ty: &ColumnType) -> String {
-    let labels =
-        |l: &[Box<str>]| l.iter().map(|l| format!("'{}'", l.replace('\'', "''"))).collect::<Vec<_>>().join(",");
+    let labels = |l: &[Box<str>]| l.iter().map(|l| printed(l)).collect::<Vec<_>>().join(",");
     match ty {
         ColumnType::Int { width, unsigned } => {
             let word = match width {

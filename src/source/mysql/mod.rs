@@ -8,6 +8,7 @@ mod check;
 pub mod columns;
 pub mod ddl;
 mod follow;
+mod misprints;
 mod place;
 mod script;
 mod snapshot;

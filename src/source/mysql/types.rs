@@ -24,6 +24,7 @@ mod tests;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::mywire::quote::read_printed;
 use crate::schema::Kind;
 use charset::Charset;
 use render::Rendered;
@@ -273,24 +274,11 @@ fn labels(column_type: &str) -> Option<Arc<[Box<str>]>> {
     let mut found = Vec::new();
     let mut rest = list;
     loop {
-        rest = rest.trim_start().strip_prefix('\'')?;
-        let mut label = String::new();
-        loop {
-            let end = rest.find('\'')?;
-            label.push_str(rest.get(..end)?);
-            rest = rest.get(end + 1..)?;
-            match rest.strip_prefix('\'') {
-                Some(more) => {
-                    label.push('\'');
-                    rest = more;
-                }
-                None => break,
-            }
-        }
+        let (label, more) = read_printed(rest.trim_start())?;
         found.push(label.into_boxed_str());
-        match rest.trim_start().strip_prefix(',') {
+        match more.trim_start().strip_prefix(',') {
             Some(more) => rest = more,
-            None => return rest.trim_start().starts_with(')').then(|| found.into()),
+            None => return more.trim_start().starts_with(')').then(|| found.into()),
         }
     }
 }

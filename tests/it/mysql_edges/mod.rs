@@ -1,6 +1,7 @@
 //! MySQL and MariaDB at their edges: what must be refused or stop, and values that are easily lost.
 
 mod cascades;
+mod labels;
 mod packets;
 mod sources;
 mod values;
