@@ -124,7 +124,7 @@ pub struct SourceFacts {
     pub extensions: Vec<String>,
 }
 
-/// What becomes of dates that are none: `0000-00-00`, and those with a month or day of zero.
+/// What becomes of dates that are none: `0000-00-00`, and those with a year, month or day of zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroDates {

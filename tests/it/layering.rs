@@ -56,6 +56,7 @@ fn layer(module: &str) -> Option<Layer> {
         "pipeline/collect",
         "pipeline/dead",
         "source/mysql/types",
+        "source/mysql/cascade",
         "source/mysql/columns",
         "source/mysql/follow",
         "source/mysql/bounds",

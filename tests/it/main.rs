@@ -21,6 +21,7 @@ mod identities;
 mod layering;
 mod mysql_binlog;
 mod mysql_ddl;
+mod mysql_edges;
 mod mysql_pairs;
 mod mysql_source;
 mod mysql_target;

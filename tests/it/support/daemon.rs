@@ -20,6 +20,8 @@ pub struct Config {
     name: String,
     source: String,
     target: String,
+    /// Further keys of the section `[source]`.
+    of_source: String,
     /// Further keys of the section `[target]`.
     of_target: String,
     extra: String,
@@ -32,6 +34,7 @@ impl Config {
             name: name.to_owned(),
             source: source.to_owned(),
             target: target.to_owned(),
+            of_source: String::new(),
             of_target: String::new(),
             extra: String::new(),
             env: Vec::new(),
@@ -55,6 +58,11 @@ impl Config {
     /// The target's tables exist already, all of them.
     pub fn schema_exists(mut self) -> Config {
         self.of_target.push_str("create_schema = false\n");
+        self
+    }
+    /// Dates that are none become NULL.
+    pub fn zero_dates_as_null(mut self) -> Config {
+        self.of_source.push_str("zero_dates = \"null\"\n");
         self
     }
     /// Further sections, TOML.
@@ -99,8 +107,8 @@ impl Config {
 
     fn write(&self, folder: &Path, port: u16) -> PathBuf {
         let text = format!(
-            "name = \"{}\"\n[source]\nurl = \"{}\"\n[target]\nurl = \"{}\"\n{}[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
-            self.name, self.source, self.target, self.of_target, self.extra
+            "name = \"{}\"\n[source]\nurl = \"{}\"\n{}[target]\nurl = \"{}\"\n{}[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
+            self.name, self.source, self.of_source, self.target, self.of_target, self.extra
         );
         let path = folder.join("switchyard.toml");
         std::fs::write(&path, text).unwrap();
