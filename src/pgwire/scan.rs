@@ -139,20 +139,25 @@ impl Scanner for PgScanner {
             values.push(format!("({})", fields.join(", ")));
         }
         let names: Vec<String> = (0..columns.len()).map(|n| format!("c{n}")).collect();
-        // A key's columns have an index, and are not NULL; others are compared as texts, for not every type has equality.
+        // A key's columns have an index, and are not NULL; others are compared as texts where not every type has equality.
         let is_key = table.key() == columns;
-        let conditions: Vec<String> = columns
-            .iter()
-            .zip(&names)
-            .map(|(&c, n)| {
-                let name = quoted(&table.columns[c].name);
-                if is_key {
-                    format!("t.{name} = v.{n}")
-                } else {
-                    format!("t.{name}::text IS NOT DISTINCT FROM v.{n}::text")
+        let mut conditions: Vec<String> = Vec::with_capacity(columns.len());
+        for (c, n) in columns.iter().filter_map(|&c| table.columns.get(c)).zip(&names) {
+            let name = quoted(&c.name);
+            match c.kind {
+                _ if is_key => conditions.push(format!("t.{name} = v.{n}")),
+                // Another engine may have written the same document otherwise; the caller compares what comes.
+                Kind::Json => {}
+                // Digits that say nothing, and the order of members, make other texts of equal values.
+                Kind::Numeric | Kind::Jsonb | Kind::Float4 | Kind::Float8 => {
+                    conditions.push(format!("t.{name} IS NOT DISTINCT FROM v.{n}"));
                 }
-            })
-            .collect();
+                _ => conditions.push(format!("t.{name}::text IS NOT DISTINCT FROM v.{n}::text")),
+            }
+        }
+        if conditions.is_empty() {
+            conditions.push("true".into());
+        }
         let condition = format!(
             " WHERE EXISTS (SELECT FROM (VALUES {}) v ({}) WHERE {})",
             values.join(", "),
@@ -178,7 +183,13 @@ fn value(table: &Table, column: usize, datum: Datum<'_>) -> String {
         _ => c.type_name.as_str(),
     });
     match datum {
-        Datum::Text(t) => format!("{}::{type_name}", literal(&String::from_utf8_lossy(t))),
+        Datum::Text(t) => {
+            let text = String::from_utf8_lossy(t);
+            let is_uuid = table.columns.get(column).is_some_and(|c| c.kind == Kind::Uuid);
+            // Where another engine keeps its 16 bytes, they come as these.
+            let text = text.strip_prefix("\\x").filter(|_| is_uuid).unwrap_or(&text);
+            format!("{}::{type_name}", literal(text))
+        }
         _ => format!("NULL::{type_name}"),
     }
 }

@@ -5,19 +5,24 @@
 //! | numbers | the digits without leading or trailing zeros, and the power of ten: 1.50, 1.5 and 15e-1 are equal |
 //! | floating-point numbers | the bits, of the narrower of the two sides |
 //! | truth values | `t`, `true` and 1 are equal |
-//! | dates and times | zeros at the fraction's end left out, `+00` left out |
-//! | `char(n)` | without blanks at the end |
+//! | dates and times | zeros at the fraction's end left out, `+00` left out; a day beside a moment is its midnight |
+//! | `char(n)` on the target | without blanks at the end, which such a column adds or takes away |
 //! | JSON | members sorted by name, the last of a name; numbers as above; no blanks |
+//! | UUIDs | the digits, whether they are kept as a UUID, as text or as 16 bytes |
+//! | fields of bits | between fields of two lengths, the number |
+//! | network addresses | the address, however it is written |
+//! | arrays that were made of lists | the elements, each as its type |
 //! | all else | the bytes |
 //!
-//! NULL and the empty text differ, and so do texts that differ in a blank at the end.
+//! NULL and the empty text differ, and so do texts that differ in a blank at the end. Source and target may be different
+//! engines: the source's rows are those that the target's loader gets, and these forms undo what it makes of them.
 
 use crate::definition::DataType;
 use crate::schema::{Column, Kind};
 use crate::value::Datum;
 
 /// What a column's values are compared as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Byte by byte.
     Bytes,
@@ -29,23 +34,33 @@ pub enum Form {
     Float8,
     /// As truth values.
     Truth,
-    /// As moments, days or times of day.
+    /// As days or times of day.
     Moment,
+    /// As days with a time of day.
+    Instant,
     /// Without blanks at the end.
     Padded,
     /// As JSON.
     Json,
+    /// As UUIDs.
+    Uuid,
+    /// As numbers written in digits 0 and 1.
+    Bits,
+    /// As network addresses.
+    Network,
+    /// As arrays of such elements.
+    Array(Box<Form>),
 }
 
 /// Deeper nesting than this is compared by its bytes.
 const DEPTH: usize = 128;
 
 impl Form {
-    /// The form for a column of the target whose values come from `source`; `None` where a rule computes them.
+    /// The form for a column of the target whose values come from `source`; `None` where a rule computes them, or they are
+    /// brought into the target's form on the way.
     pub fn of(source: Option<&Column>, target: &Column) -> Form {
         let either = |is: fn(&Column) -> bool| is(target) || source.is_some_and(is);
-        let truth = |c: &Column| c.kind == Kind::Bool || matches!(c.data, DataType::Bool);
-        if either(truth) {
+        if either(|c| c.kind == Kind::Bool || c.data == DataType::Bool) {
             return Form::Truth;
         }
         if either(|c| c.kind == Kind::Float4 || matches!(c.data, DataType::Float { bits: 32 })) {
@@ -54,28 +69,60 @@ impl Form {
         if either(|c| c.kind == Kind::Float8 || matches!(c.data, DataType::Float { .. })) {
             return Form::Float8;
         }
-        let json = |c: &Column| matches!(c.kind, Kind::Json | Kind::Jsonb) || matches!(c.data, DataType::Json { .. });
-        if either(json) {
+        if either(|c| matches!(c.kind, Kind::Json | Kind::Jsonb) || matches!(c.data, DataType::Json { .. })) {
             return Form::Json;
         }
+        if either(|c| c.kind == Kind::Uuid || c.data == DataType::Uuid) {
+            return Form::Uuid;
+        }
+        if either(|c| c.data == DataType::Network) && source.is_some_and(|s| s.data != target.data) {
+            return Form::Network;
+        }
         match target.kind {
-            Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Numeric => Form::Number,
-            Kind::Date | Kind::Time | Kind::Timestamp | Kind::TimestampTz => Form::Moment,
-            _ => match target.data {
-                DataType::Int { .. } | DataType::Decimal { .. } => Form::Number,
-                DataType::Date | DataType::Time { .. } | DataType::Timestamp { .. } | DataType::TimestampTz { .. } => {
-                    Form::Moment
-                }
-                DataType::Char { .. } => Form::Padded,
-                _ if matches!(source.map(|s| &s.data), Some(DataType::Char { .. })) => Form::Padded,
-                _ => Form::Bytes,
+            Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Numeric => return Form::Number,
+            Kind::Timestamp | Kind::TimestampTz => return Form::Instant,
+            Kind::Date | Kind::Time => return Form::Moment,
+            _ => {}
+        }
+        match (&target.data, source.map(|s| &s.data)) {
+            (DataType::Int { .. } | DataType::Decimal { .. } | DataType::Year, _) => Form::Number,
+            (DataType::Timestamp { .. } | DataType::TimestampTz { .. }, _) => Form::Instant,
+            (DataType::Date | DataType::Time { .. }, _) => Form::Moment,
+            // A time that is a span becomes an interval, whose fraction has no zeros at its end either.
+            (DataType::Interval, Some(DataType::Time { .. })) => Form::Moment,
+            (DataType::Char { .. }, _) => Form::Padded,
+            (DataType::Bits { length, varying: false }, from) => match from {
+                Some(DataType::Bits { length: other, varying: false }) if other == length => Form::Bytes,
+                _ => Form::Bits,
             },
+            (DataType::Array { element }, from) if from != Some(&target.data) => {
+                Form::Array(Box::new(Form::of_element(element)))
+            }
+            _ => Form::Bytes,
+        }
+    }
+
+    /// The form of an array's elements.
+    fn of_element(data: &DataType) -> Form {
+        match data {
+            DataType::Array { element } => Form::of_element(element),
+            DataType::Bool => Form::Truth,
+            DataType::Int { .. } | DataType::Decimal { .. } | DataType::Year => Form::Number,
+            DataType::Float { bits: 32 } => Form::Float4,
+            DataType::Float { .. } => Form::Float8,
+            DataType::Timestamp { .. } | DataType::TimestampTz { .. } => Form::Instant,
+            DataType::Date | DataType::Time { .. } => Form::Moment,
+            DataType::Json { .. } => Form::Json,
+            DataType::Uuid => Form::Uuid,
+            DataType::Network => Form::Network,
+            DataType::Char { .. } => Form::Padded,
+            _ => Form::Bytes,
         }
     }
 
     /// Appends the comparable form of a value: a mark whether there is one, its length and its bytes, so that no two rows
     /// run together.
-    pub fn append(self, value: Datum<'_>, out: &mut Vec<u8>) {
+    pub fn append(&self, value: Datum<'_>, out: &mut Vec<u8>) {
         let Datum::Text(text) = value else {
             out.push(0);
             return;
@@ -83,6 +130,12 @@ impl Form {
         out.push(1);
         let length = out.len();
         out.extend_from_slice(&[0; 4]);
+        self.write(text, out);
+        let written = (out.len() - length - 4) as u32;
+        out[length..length + 4].copy_from_slice(&written.to_le_bytes());
+    }
+
+    fn write(&self, text: &[u8], out: &mut Vec<u8>) {
         match self {
             Form::Bytes => out.extend_from_slice(text),
             Form::Number => number(text, out),
@@ -93,7 +146,8 @@ impl Form {
                 b"f" | b"false" | b"0" => out.push(b'0'),
                 other => number(other, out),
             },
-            Form::Moment => moment(text, out),
+            Form::Moment => moment(text, false, out),
+            Form::Instant => moment(text, true, out),
             Form::Padded => {
                 let end = text.iter().rposition(|&b| b != b' ').map_or(0, |i| i + 1);
                 out.extend_from_slice(&text[..end]);
@@ -106,9 +160,32 @@ impl Form {
                     out.extend_from_slice(text);
                 }
             }
+            Form::Uuid => {
+                let start = out.len();
+                let digits = text.strip_prefix(b"\\x").unwrap_or(text);
+                out.extend(digits.iter().filter(|b| b.is_ascii_hexdigit()).map(u8::to_ascii_lowercase));
+                if out.len() != start + 32 || !digits.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-') {
+                    out.truncate(start);
+                    out.extend_from_slice(text);
+                }
+            }
+            Form::Bits => {
+                let zeros = text.iter().take_while(|b| **b == b'0').count();
+                out.extend_from_slice(match &text[zeros.min(text.len().saturating_sub(1))..] {
+                    b"t" => b"1",
+                    b"f" => b"0",
+                    bits => bits,
+                });
+            }
+            Form::Network => network(text, out),
+            Form::Array(element) => {
+                let start = out.len();
+                if array(text, element, out).is_none() {
+                    out.truncate(start);
+                    out.extend_from_slice(text);
+                }
+            }
         }
-        let written = (out.len() - length - 4) as u32;
-        out[length..length + 4].copy_from_slice(&written.to_le_bytes());
     }
 }
 
@@ -194,8 +271,8 @@ fn read_number(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     Some(at)
 }
 
-/// Without `+00`, and without zeros at the end of a second's fraction.
-fn moment(text: &[u8], out: &mut Vec<u8>) {
+/// Without `+00`, and without zeros at the end of a second's fraction. With `midnight`, a day has that time.
+fn moment(text: &[u8], midnight: bool, out: &mut Vec<u8>) {
     let (text, era) = match text.strip_suffix(b" BC") {
         Some(before) => (before, &b" BC"[..]),
         None => (text, &b""[..]),
@@ -209,7 +286,65 @@ fn moment(text: &[u8], out: &mut Vec<u8>) {
         _ => text.len(),
     };
     out.extend_from_slice(&text[..end]);
+    if midnight && text.contains(&b'-') && text.iter().all(|b| b.is_ascii_digit() || *b == b'-') {
+        out.extend_from_slice(b" 00:00:00");
+    }
     out.extend_from_slice(era);
+}
+
+/// The address, and how many of its bits count if not all of them do.
+fn network(text: &[u8], out: &mut Vec<u8>) {
+    let read = |text: &[u8]| -> Option<String> {
+        let text = std::str::from_utf8(text).ok()?;
+        let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+        let address: std::net::IpAddr = address.parse().ok()?;
+        let all = if address.is_ipv4() { "32" } else { "128" };
+        Some(match bits.filter(|b| *b != all) {
+            Some(bits) => format!("{address}/{bits}"),
+            None => address.to_string(),
+        })
+    };
+    match read(text) {
+        Some(address) => out.extend_from_slice(address.as_bytes()),
+        None => out.extend_from_slice(text),
+    }
+}
+
+/// `{1,"a b",NULL}` with every element in its own form; `None` if it is no array.
+fn array(text: &[u8], element: &Form, out: &mut Vec<u8>) -> Option<()> {
+    // `[0:1]={1,2}`: lower bounds other than one.
+    let from = if text.first() == Some(&b'[') { text.iter().position(|b| *b == b'=')? + 1 } else { 0 };
+    let mut rest = text.get(from..)?.iter().copied().peekable();
+    let mut value = Vec::new();
+    let mut deep = 0_usize;
+    while let Some(b) = rest.next() {
+        match b {
+            b'{' => deep += 1,
+            b'}' => deep = deep.checked_sub(1)?,
+            b',' => {}
+            first => {
+                value.clear();
+                let quoted = first == b'"';
+                let mut next = if quoted { rest.next() } else { Some(first) };
+                loop {
+                    match next? {
+                        b'"' if quoted => break,
+                        b'\\' => value.push(rest.next()?),
+                        b => value.push(b),
+                    }
+                    if !quoted && matches!(rest.peek(), None | Some(b',' | b'}')) {
+                        break;
+                    }
+                    next = rest.next();
+                }
+                let null = !quoted && value.eq_ignore_ascii_case(b"null");
+                element.append(if null { Datum::Null } else { Datum::Text(&value) }, out);
+                continue;
+            }
+        }
+        out.push(b);
+    }
+    (deep == 0).then_some(())
 }
 
 /// Walks over JSON text.
@@ -336,7 +471,7 @@ fn text(s: &str, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn form(f: Form, t: &str) -> Vec<u8> {
+    fn form(f: &Form, t: &str) -> Vec<u8> {
         let mut out = Vec::new();
         f.append(Datum::Text(t.as_bytes()), &mut out);
         out
@@ -344,14 +479,14 @@ mod tests {
 
     fn equal(f: Form, texts: &[&str]) {
         for t in texts {
-            assert_eq!(form(f, t), form(f, texts[0]), "{f:?}: {t} and {}", texts[0]);
+            assert_eq!(form(&f, t), form(&f, texts[0]), "{f:?}: {t} and {}", texts[0]);
         }
     }
 
     fn apart(f: Form, texts: &[&str]) {
         for (i, a) in texts.iter().enumerate() {
             for b in &texts[i + 1..] {
-                assert_ne!(form(f, a), form(f, b), "{f:?}: {a} and {b}");
+                assert_ne!(form(&f, a), form(&f, b), "{f:?}: {a} and {b}");
             }
         }
     }
@@ -377,6 +512,9 @@ mod tests {
             Form::Moment,
             &["2024-02-29 12:00:00", "2024-02-29 12:00:00.000001", "2024-02-29 12:00:10", "2024-02-29", "infinity"],
         );
+        equal(Form::Instant, &["2024-02-29", "2024-02-29 00:00:00", "2024-02-29 00:00:00.000000+00"]);
+        equal(Form::Instant, &["0044-03-15 BC", "0044-03-15 00:00:00 BC"]);
+        apart(Form::Instant, &["2024-02-29", "2024-02-29 00:00:00.000001", "infinity", "-infinity"]);
         apart(Form::Moment, &["0044-03-15", "0044-03-15 BC", "2020-10-10", "2020-10-1"]);
     }
 
@@ -387,7 +525,7 @@ mod tests {
         apart(Form::Padded, &["a", " a"]);
         let mut null = Vec::new();
         Form::Bytes.append(Datum::Null, &mut null);
-        assert_ne!(null, form(Form::Bytes, ""));
+        assert_ne!(null, form(&Form::Bytes, ""));
         equal(Form::Truth, &["t", "true", "1"]);
         apart(Form::Truth, &["t", "f", "2"]);
     }
@@ -430,10 +568,44 @@ mod tests {
     }
 
     #[test]
+    fn given_values_that_engines_write_otherwise_when_compared_then_their_meaning_decides() {
+        equal(
+            Form::Uuid,
+            &[
+                "00112233-4455-6677-8899-aabbccddeeff",
+                "00112233-4455-6677-8899-AABBCCDDEEFF",
+                "\\x00112233445566778899aabbccddeeff",
+            ],
+        );
+        apart(Form::Uuid, &["00112233-4455-6677-8899-aabbccddeeff", "00112233-4455-6677-8899-aabbccddeefe", "", "-"]);
+        equal(Form::Bits, &["101", "00101"]);
+        equal(Form::Bits, &["0", "000", "f"]);
+        apart(Form::Bits, &["1", "10", "0", ""]);
+        equal(Form::Network, &["10.0.0.1", "10.0.0.1/32"]);
+        equal(Form::Network, &["::ffff:1.2.3.4", "::ffff:102:304", "0:0:0:0:0:ffff:1.2.3.4/128"]);
+        apart(Form::Network, &["10.0.0.1", "10.0.0.1/24", "10.0.0.2", "::1", "none"]);
+    }
+
+    #[test]
+    fn given_arrays_when_compared_then_quotes_do_not_count_and_elements_do() {
+        let of = |element: Form| Form::Array(Box::new(element));
+        equal(of(Form::Bytes), &["{a,b c,NULL}", r#"{"a","b c",NULL}"#, r#"{a,"b c",null}"#]);
+        equal(of(Form::Bytes), &[r#"{"a\"\\b"}"#, r#"{a\"\\b}"#]);
+        equal(of(Form::Number), &["{{1,2.50},{3,4}}", r#"{{"1","2.5"},{"3","4.0"}}"#]);
+        equal(of(Form::Bytes), &["[0:1]={a,b}", "{a,b}"]);
+        let texts =
+            ["{}", "{a}", "{a,b}", "{ab}", "{{a,b}}", "{{a},{b}}", "{NULL}", "{\"NULL\"}", "{\"\"}", "{a", "a}", ""];
+        apart(of(Form::Bytes), &texts);
+        for broken in ["{\"a", "{a\\", "{\"a\\", "[", "}{", "{a}}"] {
+            form(&of(Form::Number), broken);
+        }
+    }
+
+    #[test]
     fn given_fields_when_appended_then_rows_do_not_run_together() {
         let row = |a: &str, b: &str| {
-            let mut out = form(Form::Bytes, a);
-            out.extend(form(Form::Bytes, b));
+            let mut out = form(&Form::Bytes, a);
+            out.extend(form(&Form::Bytes, b));
             out
         };
         assert_ne!(row("ab", "c"), row("a", "bc"));

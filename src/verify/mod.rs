@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::exchange::{Scanner, Span};
+use crate::position::Position;
 use crate::schema::{Table, TableName};
 use crate::source::Source;
 use crate::target::{Checkpoint, CopyStage, Target};
@@ -111,7 +112,7 @@ impl Verification {
             work: Workspace::default(),
             pace: Pace { rate: self.max_rate, since: Instant::now(), rows: 0 },
         };
-        let place = self.source.mark("switchyard:verify").await?;
+        let place = self.place(&checkpoint).await?;
         let mut tables = Vec::new();
         let pairs = self.pairs().await?;
         for pair in &pairs {
@@ -163,9 +164,19 @@ impl Verification {
         }
     }
 
+    /// A place in the source's log behind everything that was committed before this call.
+    async fn place(&self, checkpoint: &Checkpoint) -> Result<Position> {
+        match (self.source.mark("switchyard:verify").await, &checkpoint.log) {
+            // Who may not write there need not: the stream comes to the log's end without a marker, only later, by the
+            // places that it stores while there is nothing to apply.
+            (Err(e), Some(log)) if !e.is_retry() => Ok(self.source.health(log).await.map_err(|_| e)?.end),
+            (marked, _) => marked,
+        }
+    }
+
     /// Waits until everything that the source had committed before this call is in the target.
     async fn passed(&self) -> Result<()> {
-        let place = self.source.mark("switchyard:verify").await?;
+        let place = self.place(&self.checkpoint().await?).await?;
         let (mut last, mut moved) = (None, Instant::now());
         loop {
             let at = self.checkpoint().await?.position;

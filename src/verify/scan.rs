@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::digest::{Buckets, Keyed, Sum};
-use super::pair::{Pair, Workspace, by};
+use super::pair::{Canonical, Pair, Workspace, by};
 use super::report::TableReport;
 use super::{Pace, Run};
 use crate::error::{Error, Result, ResultExt};
@@ -196,26 +196,53 @@ pub type Seen = HashMap<Box<[u8]>, Side>;
 /// The rows that share a key: their sum, and one of them.
 pub type Side = (Sum, Row);
 
-/// Reads the rows of these source keys again, after the rules.
+/// Keys that one question asks for: so many, and of so many bytes, that it fits into a statement.
+const ASKED: usize = 500;
+const ASKED_BYTES: usize = 256 * 1024;
+
+/// Suspects that one question asks for, one after the other. A server may take keys for equal that are not (a collation), and
+/// give a row for each of them: only rows whose own key was asked for in the same question are counted.
+fn batches<'a>(suspects: &[&'a Suspect], row: impl Fn(&Suspect) -> &Row) -> Vec<Vec<&'a Suspect>> {
+    let mut out: Vec<Vec<&Suspect>> = Vec::new();
+    let mut bytes = 0;
+    for s in suspects {
+        let more = row(s).bytes();
+        match out.last_mut().filter(|b| b.len() < ASKED && bytes + more <= ASKED_BYTES) {
+            Some(batch) => batch.push(s),
+            None => {
+                out.push(vec![s]);
+                bytes = 0;
+            }
+        }
+        bytes += more;
+    }
+    out
+}
+
+fn keys_of<'a>(batch: &[&'a Suspect]) -> HashSet<&'a [u8]> {
+    batch.iter().map(|s| &*s.key).collect()
+}
+
+/// Reads the rows of these suspects' source keys again, after the rules.
 pub async fn at_source(
     source: &mut dyn Scanner,
     pair: &Pair,
     work: &mut Workspace,
     suspects: &[Suspect],
-    batch: usize,
 ) -> Result<Seen> {
     let mut seen = Seen::new();
     for (n, feed) in pair.feeds.iter().enumerate() {
         let table = &feed.compiled.source;
-        let keys: Vec<Row> =
-            suspects.iter().filter_map(|s| s.source.as_ref()).filter(|s| s.0 == n).map(|s| s.1.clone()).collect();
-        for keys in keys.chunks(batch) {
-            for row in source.find(table, &by(table), keys).await? {
+        let of_feed: Vec<&Suspect> =
+            suspects.iter().filter(|s| s.source.as_ref().is_some_and(|(feed, _)| *feed == n)).collect();
+        for batch in batches(&of_feed, |s| s.source.as_ref().map_or(&s.row, |(_, key)| key)) {
+            let wanted = keys_of(&batch);
+            let keys: Vec<Row> = batch.iter().filter_map(|s| Some(s.source.as_ref()?.1.clone())).collect();
+            for row in source.find(table, &by(table), &keys).await? {
                 let made = pair.source_row(feed, &row, work, |c, made| {
-                    let hash = c.hashes().row;
-                    let entry =
-                        seen.entry(c.key.into()).or_insert_with(|| (Sum::default(), pair.projected(feed, made)));
-                    entry.0.add(hash);
+                    if wanted.contains(c.key) {
+                        count(&mut seen, &c, || pair.projected(feed, made));
+                    }
                 });
                 carried(made)?;
             }
@@ -224,21 +251,27 @@ pub async fn at_source(
     Ok(seen)
 }
 
-/// Reads the target's rows of these keys again.
+fn count(seen: &mut Seen, c: &Canonical<'_>, row: impl FnOnce() -> Row) {
+    let hash = c.hashes().row;
+    seen.entry(c.key.into()).or_insert_with(|| (Sum::default(), row())).0.add(hash);
+}
+
+/// Reads the target's rows of these suspects' keys again.
 pub async fn at_target(
     target: &mut dyn Scanner,
     pair: &Pair,
     work: &mut Workspace,
-    keys: &[Row],
-    batch: usize,
+    suspects: &[Suspect],
 ) -> Result<Seen> {
     let mut seen = Seen::new();
-    for keys in keys.chunks(batch) {
-        for row in target.find(&pair.target, &pair.key, keys).await? {
+    for batch in batches(&suspects.iter().collect::<Vec<_>>(), |s| &s.row) {
+        let wanted = keys_of(&batch);
+        let keys: Vec<Row> = batch.iter().map(|s| s.row.clone()).collect();
+        for row in target.find(&pair.target, &pair.key, &keys).await? {
             pair.target_row(&row, work, |c| {
-                let hash = c.hashes().row;
-                let entry = seen.entry(c.key.into()).or_insert_with(|| (Sum::default(), row.clone()));
-                entry.0.add(hash);
+                if wanted.contains(c.key) {
+                    count(&mut seen, &c, || row.clone());
+                }
             });
         }
     }
@@ -260,10 +293,7 @@ pub async fn search_source(
             for row in &rows {
                 let made = pair.source_row(feed, row, work, |c, made| {
                     if wanted.contains(c.key) {
-                        let hash = c.hashes().row;
-                        let entry =
-                            seen.entry(c.key.into()).or_insert_with(|| (Sum::default(), pair.projected(feed, made)));
-                        entry.0.add(hash);
+                        count(&mut seen, &c, || pair.projected(feed, made));
                     }
                 });
                 carried(made)?;

@@ -23,8 +23,6 @@ use crate::error::Result;
 use crate::schema::Column;
 use crate::value::{Datum, Row};
 
-/// Keys that one question asks for.
-const BATCH: usize = 500;
 /// How often in a row the same must be seen of a row that differs. One that comes and goes as fast as it is looked at passes
 /// for standing still in less than half of all looks, and its other state is then remembered.
 const PROOFS: u32 = 6;
@@ -64,8 +62,7 @@ pub async fn settle(run: &mut Run<'_>, pair: &Pair, suspects: Vec<Suspect>, repo
         let suspects: Vec<Suspect> = open.iter().map(|c| c.suspect.again()).collect();
         let before = look(run, pair, &suspects).await?;
         run.v.passed().await?;
-        let keys: Vec<Row> = suspects.iter().map(|s| s.row.clone()).collect();
-        let there = at_target(run.target.as_mut(), pair, &mut run.work, &keys, BATCH).await?;
+        let there = at_target(run.target.as_mut(), pair, &mut run.work, &suspects).await?;
         let after = look(run, pair, &suspects).await?;
         let sum = |seen: &Seen, key: &[u8]| seen.get(key).map_or_else(Sum::default, |s| s.0);
         let mut left = Vec::new();
@@ -131,7 +128,7 @@ fn stands(pair: &Pair, key: &[u8], before: &Seen, there: &Seen, after: &Seen) ->
 
 /// What the source makes of the suspects' keys now.
 async fn look(run: &mut Run<'_>, pair: &Pair, suspects: &[Suspect]) -> Result<Seen> {
-    let mut seen = at_source(run.source.as_mut(), pair, &mut run.work, suspects, BATCH).await?;
+    let mut seen = at_source(run.source.as_mut(), pair, &mut run.work, suspects).await?;
     // Of rows that only the target has, and whose key does not say where they came from.
     let unknown: HashSet<Box<[u8]>> = suspects.iter().filter(|s| s.source.is_none()).map(|s| s.key.clone()).collect();
     if !unknown.is_empty() {

@@ -55,7 +55,7 @@ fn layer(module: &str) -> Option<Layer> {
         "transport/url",
         "pipeline/collect",
         "pipeline/dead",
-        "source/mysql/types",
+        "mywire/types",
         "source/mysql/cascade",
         "source/mysql/columns",
         "source/mysql/follow",
@@ -70,7 +70,7 @@ fn layer(module: &str) -> Option<Layer> {
         "router/route",
     ];
     // Whole folders of one decoder.
-    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types"];
+    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "mywire/types"];
     if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }

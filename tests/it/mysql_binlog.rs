@@ -8,11 +8,11 @@ use secrecy::SecretString;
 use switchyard::mywire::conn::{MyConn, Preset};
 use switchyard::mywire::conninfo::MyConnInfo;
 use switchyard::mywire::packet::text_fields;
+use switchyard::mywire::types::ColumnType;
 use switchyard::sandbox::{self, MyInstall, MyServer};
 use switchyard::source::mysql::binlog::{
     Body, Decoder, Flavour, KnownColumn, LogEvent, OldRows, Step, TableLayout, TransactionTracker,
 };
-use switchyard::source::mysql::types::ColumnType;
 use switchyard::value::{Datum, Row};
 
 fn fixtures() -> PathBuf {
@@ -302,7 +302,7 @@ async fn given_json_documents_and_their_differences_when_decoded_then_they_are_t
 /// Every character of one or two bytes in every set, as the server converts it.
 #[tokio::test]
 async fn given_all_characters_of_every_set_when_decoded_then_they_are_the_servers() {
-    use switchyard::source::mysql::types::charset::Charset;
+    use switchyard::mywire::types::charset::Charset;
     for (install, flavour) in servers() {
         let server = MyServer::builder(&install).start().unwrap();
         let mut conn = connect(&server, "").await;

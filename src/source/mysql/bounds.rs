@@ -1,8 +1,8 @@
 //! Ranges of a table's key: where a table is cut, and the conditions that read one piece. Pure.
 
-use super::types::ColumnType;
 use crate::exchange::Chunk;
 use crate::mywire::quote::{literal, quoted};
+use crate::mywire::types::ColumnType;
 
 /// A key's column: its name, and what it holds.
 pub type KeyColumn<'a> = (&'a str, &'a ColumnType);

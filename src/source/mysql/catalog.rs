@@ -10,13 +10,13 @@ use super::cascade::Cascade;
 use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
 use super::misprints::{self, Mended};
-use super::types::ColumnType;
 use crate::definition::{
     ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
 };
 use crate::error::Result;
 use crate::mywire::control;
 use crate::mywire::quote::{qualified, read_printed};
+use crate::mywire::types::ColumnType;
 use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::transform::select::Selection;

@@ -6,13 +6,13 @@ use mysql_async::Conn;
 
 use super::cascade::Cascade;
 use super::catalog::{Catalog, Described};
-use super::types::ColumnType;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 use crate::mywire::conn::Flavour;
 use crate::mywire::control;
 use crate::mywire::errors;
 use crate::mywire::quote::{literal, qualified, quoted};
+use crate::mywire::types::ColumnType;
 use crate::schema::RowIdentity;
 use crate::transform::select::Selection;
 

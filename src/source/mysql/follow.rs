@@ -12,11 +12,11 @@ use super::binlog::{
 use super::cascade::{Acting, Cascades};
 use super::columns;
 use super::ddl::{self, AlterOp, Consequence, Key, Session, Stated, World};
-use super::types::{ColumnType, is_zero_date};
 use crate::change::{Begin, Change, Commit, DdlEffect, Event, Op, Parcel};
 use crate::error::{Error, Result};
 use crate::exchange::ZeroDates;
 use crate::mywire::quote::printed;
+use crate::mywire::types::{ColumnType, is_zero_date};
 use crate::position::{BinlogPosition, Passed, Position, TransactionId};
 use crate::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use crate::transform::select::Selection;

@@ -13,7 +13,6 @@ mod place;
 mod script;
 mod snapshot;
 mod tail;
-pub mod types;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,12 +28,14 @@ use crate::mywire::conn::{Flavour, MyConn};
 use crate::mywire::conninfo::MyConnInfo;
 use crate::mywire::control;
 use crate::mywire::quote::{literal, qualified, quoted};
+use crate::mywire::scan::MyScanner;
 use crate::mywire::session::Preset;
 use crate::position::Position;
 use crate::schema::{SchemaScript, ServerInfo, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::source::{
-    DatabaseIdentity, LogHealth, LogIdentity, SnapshotSession, Source, SourceFacts, SourceOptions, ZeroDates, queue,
+    DatabaseIdentity, LogHealth, LogIdentity, Scanner, SnapshotSession, Source, SourceFacts, SourceOptions, ZeroDates,
+    queue,
 };
 use crate::transform::select::Selection;
 use crate::value::{Datum, Row, RowBuilder};
@@ -335,6 +336,12 @@ impl Source for MysqlSource {
             }
         };
         Ok((row, place::now(&mut conn).await?))
+    }
+
+    async fn scanner(&self) -> Result<Box<dyn Scanner>> {
+        let null_dates = self.zero_dates == ZeroDates::Null;
+        let scanner = MyScanner::connect(&self.info, "source", &self.program, null_dates).await;
+        Ok(Box::new(scanner.map_err(|e| check::unseen(e, self.info.database.as_deref()))?))
     }
 
     async fn finish(&self) -> Result<Vec<String>> {

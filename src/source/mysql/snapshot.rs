@@ -14,18 +14,16 @@ use async_trait::async_trait;
 use super::bounds;
 use super::catalog::Described;
 use super::place;
-use super::types::{ColumnType, TOO_LARGE, is_zero_date};
 use crate::error::{Error, Result, ResultExt};
 use crate::mywire::conn::MyConn;
 use crate::mywire::conninfo::MyConnInfo;
-use crate::mywire::packet;
 use crate::mywire::quote::{qualified, quoted};
-use crate::mywire::rows::RowBlock;
+use crate::mywire::reading::Reading;
 use crate::mywire::session::Preset;
+use crate::mywire::types::ColumnType;
 use crate::position::Position;
 use crate::schema::{Kind, RowIdentity, Table, TableName};
 use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan, ZeroDates};
-use crate::value::{Row, RowsBuilder};
 
 /// How long the lock may be waited for: as long, newcomers wait behind us. Then they get a turn.
 const LOCK_WAIT_SECONDS: u32 = 2;
@@ -283,16 +281,6 @@ struct MyReader {
     zero_dates: ZeroDates,
 }
 
-/// What is being read.
-struct Reading {
-    name: TableName,
-    columns: Vec<(String, ColumnType)>,
-    /// Which of them find a row.
-    key: Vec<usize>,
-    /// NULL stands for dates that are none.
-    null_dates: bool,
-}
-
 impl Drop for MyReader {
     fn drop(&mut self) {
         // One that stopped in the middle of a result is of no use to anybody.
@@ -322,15 +310,14 @@ impl ChunkReader for MyReader {
                 None => return Err(Error::retry(format!("{}: column {} was not there", table.name, c.name))),
             }
         }
-        let exprs: Vec<String> = columns.iter().map(|(n, t)| t.select_expr(&quoted(n))).collect();
         let condition = bounds::condition(&key_of(d), chunk);
         let filter = if condition.is_empty() { String::new() } else { format!(" WHERE {condition}") };
-        let list = if exprs.is_empty() { "1".to_owned() } else { exprs.join(", ") };
-        let sql = format!("SELECT {list} FROM {}{filter}", qualified(&table.name));
-        let Some(conn) = &mut self.conn else { return Err(Error::retry("the reading session is gone")) };
         let null_dates = self.zero_dates == ZeroDates::Null;
-        let key = table.key().to_vec();
-        self.reading = Some(Reading { name: table.name.clone(), columns, key, null_dates });
+        let (name, key) = (table.name.clone(), table.key().to_vec());
+        let reading = Reading { side: "source", name, columns, key, null_dates };
+        let sql = format!("SELECT {} FROM {}{filter}", reading.select_list(""), qualified(&table.name));
+        let Some(conn) = &mut self.conn else { return Err(Error::retry("the reading session is gone")) };
+        self.reading = Some(reading);
         conn.query_start(&sql).await.with_context(doing)?;
         Ok(())
     }
@@ -341,59 +328,11 @@ impl ChunkReader for MyReader {
         };
         let doing = || format!("reading {}", reading.name);
         match conn.next_block().await.with_context(doing)? {
-            Some(block) => Ok(Some(CopyBlock::Rows(rows(reading, &block)?))),
+            Some(block) => Ok(Some(CopyBlock::Rows(reading.rows(&block)?))),
             None => {
                 self.reading = None;
                 Ok(None)
             }
         }
     }
-}
-
-/// `id=42`, of a row as it came.
-fn key_text(reading: &Reading, row: &[u8]) -> String {
-    let fields: Vec<_> = packet::text_fields(row).map_while(|f| f.ok()).collect();
-    let value = |k: &usize| {
-        let text = fields.get(*k).cloned().flatten().and_then(|place| row.get(place));
-        let text = text.map_or("NULL".into(), String::from_utf8_lossy);
-        format!("{}={text}", reading.columns.get(*k).map_or("", |(name, _)| name))
-    };
-    match reading.key.is_empty() {
-        true => "(the table has no key)".to_owned(),
-        false => reading.key.iter().map(value).collect::<Vec<_>>().join(","),
-    }
-}
-
-/// Rows of a block in canonical text form, all in one buffer.
-fn rows(reading: &Reading, block: &RowBlock) -> Result<Vec<Row>> {
-    let mut made = RowsBuilder::with_capacity(block.len(), block.bytes() + block.bytes() / 4);
-    for row in block.iter() {
-        made.begin(reading.columns.len());
-        let mut fields = packet::text_fields(row);
-        for (name, kind) in &reading.columns {
-            match fields.next() {
-                Some(Ok(Some(place))) => {
-                    let text = row.get(place).unwrap_or_default();
-                    if reading.null_dates && kind.is_date() && is_zero_date(text) {
-                        made.null();
-                        continue;
-                    }
-                    kind.render_text(text, made.buffer()).map_err(|e| {
-                        let row = key_text(reading, row);
-                        let what = format!("{}: column {name} of the row {row} cannot be read: {e}", reading.name);
-                        Error::fatal(what).hint(match e == TOO_LARGE {
-                            true => "SET GLOBAL max_allowed_packet = 1073741824 at the source, then start again",
-                            false => "mend the row at the source, or exclude the table",
-                        })
-                    })?;
-                    made.text();
-                }
-                Some(Ok(None)) => made.null(),
-                _ => return Err(Error::retry(format!("{}: the source sent a broken row", reading.name))),
-            }
-        }
-        made.end();
-    }
-    let rows = made.finish().ok_or_else(|| Error::fatal(format!("{}: a row of 4 GiB or more", reading.name)))?;
-    Ok(rows.collect())
 }

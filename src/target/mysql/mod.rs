@@ -30,9 +30,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::adopt::Settings;
 use self::session::Session;
 use crate::error::Result;
-use crate::exchange::SourceFacts;
+use crate::exchange::{Scanner, SourceFacts};
 use crate::finding::Finding;
 use crate::mywire::conninfo::MyConnInfo;
+use crate::mywire::scan::MyScanner;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
 use crate::transform::rules::Homes;
@@ -231,6 +232,11 @@ impl Target for MysqlTarget {
     async fn analyze(&self, tables: &[TableName]) -> Result<()> {
         // A session of its own: it may take a while, and the bookkeeping's must not wait.
         bookkeeping::analyze(&mut Session::connect(&self.info, &self.name).await?, tables).await
+    }
+    async fn scanner(&self) -> Result<Box<dyn Scanner>> {
+        let program = format!("switchyard:{}", self.name);
+        let scanner = MyScanner::connect(&self.info, "target", &program, false).await;
+        Ok(Box::new(scanner.map_err(|e| grants::unseen(e, self.info.database.as_deref()))?))
     }
     async fn finish(&self) -> Result<Vec<String>> {
         quiesce::finish(&mut *self.control().await?, &self.name).await

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::gtid::{DomainGtid, Gtid, GtidSet, MariaGtidPos};
 
-use super::super::types::charset::Charset;
 use super::cursor::{Cursor, Parsed};
 use super::payload::Payload;
 use super::rows::RowsEvent;
 use super::table_map::TableMapEvent;
+use crate::mywire::types::charset::Charset;
 
 /// Bytes of an event's header.
 pub const HEADER: usize = 19;

@@ -5,8 +5,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::types::render;
 use super::cursor::{Cursor, Parsed, Wrong, little};
+use crate::mywire::types::render;
 
 /// `JSON_DOCUMENT_MAX_DEPTH`: what a server refuses to store.
 pub(super) const MAX_DEPTH: usize = 100;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-use super::super::types::charset::Charset;
-use super::super::types::{Address, ColumnType, render};
 use super::cursor::{Cursor, Parsed, Wrong, big, bit, little};
 use super::decoder::Flavour;
 use super::json;
 use super::table_map::{MapColumn, TableMap, code};
+use crate::mywire::types::charset::Charset;
+use crate::mywire::types::{Address, ColumnType, render};
 
 /// A column that is known from elsewhere, the catalog for instance.
 #[derive(Clone, Debug, PartialEq, Eq)]

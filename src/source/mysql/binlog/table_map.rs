@@ -4,9 +4,9 @@
 
 use bytes::Bytes;
 
-use super::super::types::charset::Charset;
 use super::cursor::{Cursor, Parsed, bit};
 use super::decoder::Flavour;
+use crate::mywire::types::charset::Charset;
 
 /// `enum_field_types`, as far as the log has them.
 pub(super) mod code {

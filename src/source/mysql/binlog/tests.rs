@@ -364,14 +364,14 @@ proptest! {
             packed.iter_mut().for_each(|b| *b = !*b);
         }
         let mut out = Vec::new();
-        super::super::types::render::decimal(&mut out, &packed, precision, scale).unwrap();
+        crate::mywire::types::render::decimal(&mut out, &packed, precision, scale).unwrap();
         let sign = if negative { "-" } else { "" };
         let point = if fraction.is_empty() { "" } else { "." };
         prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{sign}{whole}{point}{fraction}"));
     }
 }
 
-use super::super::types::ColumnType;
+use crate::mywire::types::ColumnType;
 
 /// Written from strings/decimal.cc's comment, without a look at the decoder.
 fn pack(whole: &str, fraction: &str) -> Vec<u8> {
