@@ -9,6 +9,16 @@ pub enum Flavour {
     Mariadb,
 }
 
+impl Flavour {
+    /// The word for its dialect.
+    pub fn word(self) -> &'static str {
+        match self {
+            Flavour::Mysql => "mysql",
+            Flavour::Mariadb => "mariadb",
+        }
+    }
+}
+
 /// A server's own description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

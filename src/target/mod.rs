@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::change::DeadLetter;
+use crate::definition::DataType;
 use crate::error::Result;
 use crate::exchange::{CopyBlock, CopyFormat, LogIdentity, Scanner, SchemaDifference, SourceFacts, TablePlan};
 use crate::finding::Finding;
@@ -18,7 +19,7 @@ pub use crate::pipeline::batch::BatchEnd;
 use crate::pipeline::batch::Batch;
 use crate::pipeline::dead::Dead;
 use crate::position::Position;
-use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::schema::{Column, Kind, SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::transform::output::ParentKey;
 use crate::transform::rules::Homes;
 use crate::value::Row;
@@ -144,6 +145,23 @@ pub trait Target: Send + Sync {
     fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
         let _ = homes;
         if engine == self.engine() { Ok(table.clone()) } else { Err(unknown_dialect(engine, self.engine())) }
+    }
+    /// The same for all tables of a source's own script, in the order of `tables`, with what only the others tell: types that
+    /// keys ask for, and what may be NULL here.
+    ///
+    /// # Errors
+    /// As [`Target::adopt`].
+    fn adopted(&self, engine: &str, script: &SchemaScript, tables: &[Arc<Table>], homes: &Homes) -> Result<Vec<Table>> {
+        let _ = script;
+        tables.iter().map(|t| self.adopt_table(engine, t, homes)).collect()
+    }
+    /// Whether a column that is here is what [`Target::adopted`] wants. The same type may be printed in two ways; what it
+    /// holds is what counts.
+    fn is_as_wanted(&self, wanted: &Column, there: &Column) -> bool {
+        let holds = (wanted.kind, &wanted.data) == (there.kind, &there.data);
+        // Of a type that a rule gives, its name and kind are known, and not every modifier.
+        let kind = wanted.data == DataType::Other && wanted.kind != Kind::Other && wanted.kind == there.kind;
+        wanted.nullable == there.nullable && (holds || kind || wanted.type_name.eq_ignore_ascii_case(&there.type_name))
     }
     /// Takes the lock that only one running daemon of this migration can hold.
     ///

@@ -11,6 +11,7 @@ use crate::definition::TableDef;
 use crate::error::Result;
 use crate::exchange::{Reference, SchemaDifference};
 use crate::schema::{SchemaObject, Stage, Table, TableName};
+use crate::target::Target;
 use crate::transform::rules::Homes;
 use crate::value::Datum;
 
@@ -32,10 +33,10 @@ impl Run<'_> {
         let found = target.tables(&names).await?;
         // Tables that were there before are as their owner wants them.
         if self.v.schema_made {
-            for (table, there) in unruled.iter().zip(&found) {
+            let expected = target.adopted(source.engine(), &script, &unruled, homes)?;
+            for (expected, there) in expected.iter().zip(&found) {
                 if let Some(there) = there {
-                    let expected = target.adopt_table(source.engine(), table, homes)?;
-                    columns(&expected, there, &mut report.schema);
+                    columns(target.as_ref(), expected, there, &mut report.schema);
                 }
             }
             let mut script = target.adopt(script, homes).await?;
@@ -87,7 +88,7 @@ fn number(there: &HashMap<&TableName, &Table>, reference: &Reference, column: &s
 }
 
 /// Columns that one side has not, or has with another type.
-fn columns(expected: &Table, there: &Table, out: &mut Vec<SchemaDifference>) {
+fn columns(target: &dyn Target, expected: &Table, there: &Table, out: &mut Vec<SchemaDifference>) {
     let mut tell = |kind: &str, name: &str| {
         out.push(SchemaDifference { table: there.name.to_string(), kind: kind.to_owned(), name: name.to_owned() });
     };
@@ -96,13 +97,7 @@ fn columns(expected: &Table, there: &Table, out: &mut Vec<SchemaDifference>) {
     for c in &wanted {
         match has.iter().find(|h| h.name == c.name) {
             None => tell("missing_column", &c.name),
-            // The same type may be printed in two ways; what it holds is what counts.
-            Some(h)
-                if (h.type_name != c.type_name && (h.kind, &h.data) != (c.kind, &c.data))
-                    || h.nullable != c.nullable =>
-            {
-                tell("different_column", &c.name);
-            }
+            Some(h) if !target.is_as_wanted(c, h) => tell("different_column", &c.name),
             Some(_) => {}
         }
     }

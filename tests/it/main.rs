@@ -48,3 +48,4 @@ mod truncates;
 mod types;
 mod upgrade;
 mod verify;
+mod verify_engines;

@@ -1,6 +1,7 @@
 //! Makes this engine's statements of tables that another engine describes. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::defaults;
 use super::names::fnv;
@@ -213,6 +214,10 @@ impl Shaped<'_> {
         self.columns.iter().find(|(c, _)| c.name == name)
     }
 
+    fn permits_null(&self, c: &ColumnDef) -> bool {
+        c.nullable && !self.def.primary_key.iter().any(|k| k.name == c.name)
+    }
+
     fn table(&self, settings: &Settings, out: &mut SchemaScript) -> Result<()> {
         let def = self.def;
         let mut parts = Vec::new();
@@ -275,7 +280,7 @@ impl Shaped<'_> {
         remarks: &mut Vec<String>,
     ) -> String {
         let mut sql = format!("{} {}{}", quoted(&c.name), chosen.sql, chosen.charset);
-        let nullable = c.nullable && !self.def.primary_key.iter().any(|k| k.name == c.name);
+        let nullable = self.permits_null(c);
         // A timestamp that may be NULL has to say so: without, old servers make it NOT NULL with a default.
         sql.push_str(if nullable { " NULL" } else { " NOT NULL" });
         if auto {
@@ -500,6 +505,31 @@ pub fn adopt_table(engine: &str, table: &Table, settings: &Settings, homes: &Hom
     }
     out.generated.clear();
     out
+}
+
+/// The tables as [`adopt`] makes all of them together, in the order of `tables`.
+///
+/// # Errors
+/// As [`adopt`].
+pub fn adopted(defs: &[TableDef], engine: &str, tables: &[Arc<Table>], homes: &Homes) -> Result<Vec<Table>> {
+    let engine = if engine == "mariadb" { "mysql" } else { engine };
+    let mut out = Vec::with_capacity(tables.len());
+    for table in tables {
+        let mut made = Table { name: homes.table(&table.name), generated: Vec::new(), ..(**table).clone() };
+        if let Some(def) = defs.iter().find(|d| d.name == table.name) {
+            let shaped = shape(def, defs, engine, homes, &mut Vec::new())?;
+            made.columns.retain(|c| shaped.column(&c.name).is_some());
+            for column in &mut made.columns {
+                let Some((c, chosen)) = shaped.column(&column.name) else { continue };
+                let form = super::forms::form(&chosen.sql);
+                (column.kind, column.data) = (form.kind(), super::forms::data(&form));
+                column.type_name.clone_from(&chosen.sql);
+                column.nullable = shaped.permits_null(c);
+            }
+        }
+        out.push(made);
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

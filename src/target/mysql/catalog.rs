@@ -32,12 +32,12 @@ impl Asking for Session {
     }
 }
 
-fn names_in(names: &[TableName]) -> String {
+pub(super) fn names_in(names: &[TableName]) -> String {
     let list: Vec<String> = names.iter().map(|t| format!("({}, {})", literal(&t.schema), literal(&t.name))).collect();
     list.join(", ")
 }
 
-fn text(row: &TextRow, n: usize) -> &str {
+pub(super) fn text(row: &TextRow, n: usize) -> &str {
     row.get(n).and_then(Option::as_deref).unwrap_or("")
 }
 
@@ -137,7 +137,7 @@ pub async fn described(session: &mut Session, names: &[TableName]) -> Result<Vec
         .collect())
 }
 
-fn same_name(a: &TableName, b: &TableName) -> bool {
+pub(super) fn same_name(a: &TableName, b: &TableName) -> bool {
     a.schema.to_lowercase() == b.schema.to_lowercase() && a.name.to_lowercase() == b.name.to_lowercase()
 }
 

@@ -15,6 +15,7 @@ pub mod merge;
 pub mod names;
 mod own;
 mod pipe;
+mod present;
 pub mod quiesce;
 pub mod session;
 pub mod statements;
@@ -30,11 +31,11 @@ use tokio::sync::{Mutex, MutexGuard};
 use self::adopt::Settings;
 use self::session::Session;
 use crate::error::Result;
-use crate::exchange::{Scanner, SourceFacts};
+use crate::exchange::{Scanner, SchemaDifference, SourceFacts};
 use crate::finding::Finding;
 use crate::mywire::conninfo::MyConnInfo;
 use crate::mywire::scan::MyScanner;
-use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::schema::{Column, SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
 use crate::transform::rules::Homes;
 
@@ -143,10 +144,7 @@ impl Target for MysqlTarget {
     async fn adopt(&self, script: SchemaScript, homes: &Homes) -> Result<SchemaScript> {
         drop(self.control().await?);
         let settings = self.settings();
-        let own = match settings.flavour {
-            crate::mywire::server::Flavour::Mysql => "mysql",
-            crate::mywire::server::Flavour::Mariadb => "mariadb",
-        };
+        let own = settings.flavour.word();
         let from = script.dialect.clone();
         if from.is_empty() {
             return Ok(script);
@@ -163,6 +161,16 @@ impl Target for MysqlTarget {
     }
     fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
         Ok(adopt::adopt_table(engine, table, &self.settings(), homes))
+    }
+    fn adopted(&self, engine: &str, script: &SchemaScript, tables: &[Arc<Table>], homes: &Homes) -> Result<Vec<Table>> {
+        // Statements of the same flavour make the same tables.
+        match self.settings().flavour.word() == script.dialect {
+            true => Ok(tables.iter().map(|t| Table { name: homes.table(&t.name), ..(**t).clone() }).collect()),
+            false => adopt::adopted(&script.tables, engine, tables, homes),
+        }
+    }
+    fn is_as_wanted(&self, wanted: &Column, there: &Column) -> bool {
+        present::is_as_wanted(wanted, there)
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await
@@ -232,6 +240,9 @@ impl Target for MysqlTarget {
     async fn analyze(&self, tables: &[TableName]) -> Result<()> {
         // A session of its own: it may take a while, and the bookkeeping's must not wait.
         bookkeeping::analyze(&mut Session::connect(&self.info, &self.name).await?, tables).await
+    }
+    async fn schema_differences(&self, script: &SchemaScript, tables: &[TableName]) -> Result<Vec<SchemaDifference>> {
+        present::differences(&mut *self.control().await?, script, tables).await
     }
     async fn scanner(&self) -> Result<Box<dyn Scanner>> {
         let program = format!("switchyard:{}", self.name);

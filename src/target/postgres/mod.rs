@@ -124,6 +124,12 @@ impl Target for PostgresTarget {
             engine => Err(unknown_dialect(engine, self.engine())),
         }
     }
+    fn adopted(&self, engine: &str, script: &SchemaScript, tables: &[Arc<Table>], homes: &Homes) -> Result<Vec<Table>> {
+        match foreign::understands(engine) {
+            true => foreign::adopted(&script.tables, tables, homes),
+            false => tables.iter().map(|t| self.adopt_table(engine, t, homes)).collect(),
+        }
+    }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await
     }

@@ -59,6 +59,16 @@ pub async fn differences(
         if !what.is_empty() {
             out.push(SchemaDifference { table: table.to_string(), kind: format!("{what}_{kind}"), name: name.clone() });
         }
+        if kind == "table" {
+            for check in checks(&object.sql) {
+                let key = (table.clone(), "constraint".to_owned(), check.clone());
+                if !there.contains_key(&key) {
+                    let kind = "missing_constraint".to_owned();
+                    out.push(SchemaDifference { table: table.to_string(), kind, name: check });
+                }
+                expected.insert(key);
+            }
+        }
         expected.insert((table, kind.to_owned(), name));
     }
     for (key, (_, derived)) in there {
@@ -68,7 +78,14 @@ pub async fn differences(
         }
     }
     out.sort();
+    out.dedup();
     Ok(out)
+}
+
+/// The names of checks within a statement that another engine's table was made with (`foreign.rs`).
+fn checks(sql: &str) -> Vec<String> {
+    let named = sql.split(" CONSTRAINT \"").skip(1).filter_map(|rest| rest.split_once("\" CHECK ("));
+    named.map(|(name, _)| name.replace("\"\"", "\"")).collect()
 }
 
 /// The table, kind and name of an object that is looked for.
