@@ -104,6 +104,8 @@ pub fn form(type_name: &str) -> Form {
         "enum" => Form::Enum(read_labels(inner.unwrap_or(""))),
         "set" => Form::Set(read_labels(inner.unwrap_or(""))),
         "json" => Form::Json,
+        // Numbers of four bytes each; it takes them as bytes.
+        "vector" => Form::Blob(u64::from(first.unwrap_or(2048)) * 4),
         "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
         | "geometrycollection" | "geomcollection" => Form::Geometry,
         _ => Form::Other,

@@ -230,6 +230,8 @@ fn resolve(flavour: Flavour, column: &MapColumn, known: Option<&ColumnType>) -> 
     let agrees = match (known, &ty) {
         (None, _) => true,
         (Some(ColumnType::Enum(_)), ColumnType::Enum(_)) | (Some(ColumnType::Set(_)), ColumnType::Set(_)) => true,
+        // The log tells the character set, and whoever knows the column from a statement may not.
+        (Some(ColumnType::Text(_)), ColumnType::Text(_)) => true,
         (Some(known), ty) => known == ty,
     };
     if agrees { Ok((ty, wire)) } else { Err(DIFFERS.into()) }
