@@ -74,7 +74,7 @@ fn term(name: &str, kind: &ColumnType, value: Datum<'_>) -> Term {
         ColumnType::Text(_) | ColumnType::Enum(_) | ColumnType::Set(_) => Some(literal(text)),
         ColumnType::FixedBytes(_) | ColumnType::Bytes => bytes(text),
         ColumnType::Address(Address::Uuid) => uuid::Uuid::try_parse(text).ok().map(|_| literal(text)),
-        ColumnType::Address(_) => text.parse::<std::net::IpAddr>().ok().map(|_| literal(text)),
+        ColumnType::Address(_) => text.parse::<core::net::IpAddr>().ok().map(|_| literal(text)),
     };
     // What is no value of the type makes the server fail rather than find nothing.
     written.map_or(Term::Never, |w| Term::Holds(format!("{column} = {w}")))

@@ -297,7 +297,7 @@ fn network(text: &[u8], out: &mut Vec<u8>) {
     let read = |text: &[u8]| -> Option<String> {
         let text = std::str::from_utf8(text).ok()?;
         let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
-        let address: std::net::IpAddr = address.parse().ok()?;
+        let address: core::net::IpAddr = address.parse().ok()?;
         let all = if address.is_ipv4() { "32" } else { "128" };
         Some(match bits.filter(|b| *b != all) {
             Some(bits) => format!("{address}/{bits}"),

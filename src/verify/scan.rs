@@ -14,6 +14,9 @@ use crate::value::Row;
 /// Rows whose keys are held at once, of both sides together: about 40 MB with keys of ordinary length.
 const HELD_ROWS: u64 = 200_000;
 
+/// How many times more rows than estimated ask for more buckets.
+const FULLER: u64 = 8;
+
 /// A key whose rows were not equal when they were read.
 pub struct Suspect {
     /// The key's comparable form.
@@ -42,13 +45,17 @@ pub async fn range(
         false => None,
     };
     let (mut theirs, mut ours) = sums(run, pair, span, rows, raw).await?;
+    let seen = theirs.total().rows.max(ours.total().rows);
     let (source_total, target_total) = (theirs.total(), ours.total());
     report.source_rows += source_total.rows;
     report.target_rows += target_total.rows;
     report.compared += source_total.rows.max(target_total.rows);
     if raw.is_some() && !theirs.differing(&ours).is_empty() {
         // Bytes that differ may mean the same, and their hashes say nothing about the keys' values.
-        (theirs, ours) = sums(run, pair, span, rows, None).await?;
+        (theirs, ours) = sums(run, pair, span, seen, None).await?;
+    } else if seen / FULLER > rows && !theirs.differing(&ours).is_empty() {
+        // Statistics may be a day old: buckets of so many rows would not fit into memory.
+        (theirs, ours) = sums(run, pair, span, seen, None).await?;
     }
     let mut suspects = Vec::new();
     let mut left = theirs.differing(&ours);

@@ -40,6 +40,7 @@ fn layer(module: &str) -> Option<Layer> {
         "target/postgres/foreign_types",
         "pgwire/quote",
         "pgwire/types",
+        "mywire/lookup",
         "mywire/packet",
         "mywire/quote",
         "mywire/server",

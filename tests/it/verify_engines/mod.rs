@@ -1,5 +1,6 @@
 //! Verification between PostgreSQL, MySQL and MariaDB on real servers: what differs is found exactly, and nothing else.
 
+mod lookup;
 mod schema;
 mod tampered;
 mod types;
