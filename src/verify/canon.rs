@@ -75,7 +75,7 @@ impl Form {
         if either(|c| c.kind == Kind::Uuid || c.data == DataType::Uuid) {
             return Form::Uuid;
         }
-        if either(|c| c.data == DataType::Network) && source.is_some_and(|s| s.data != target.data) {
+        if either(|c| c.data == DataType::Network) && source.is_none_or(|s| s.data != target.data) {
             return Form::Network;
         }
         match target.kind {
@@ -91,6 +91,8 @@ impl Form {
             // A time that is a span becomes an interval, whose fraction has no zeros at its end either.
             (DataType::Interval, Some(DataType::Time { .. })) => Form::Moment,
             (DataType::Char { .. }, _) => Form::Padded,
+            // A UUID that a rule computes is kept as its bytes.
+            (DataType::Bytes { length: Some(16), .. }, None) => Form::Uuid,
             (DataType::Bits { length, varying: false }, from) => match from {
                 Some(DataType::Bits { length: other, varying: false }) if other == length => Form::Bytes,
                 _ => Form::Bits,
@@ -209,7 +211,12 @@ fn number(text: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     if read_number(text, out) != Some(text.len()) {
         out.truncate(start);
-        out.extend_from_slice(text);
+        // A truth value that a rule computes is kept as a number.
+        out.extend_from_slice(match text {
+            b"t" => b"1",
+            b"f" => b"0",
+            other => other,
+        });
     }
 }
 
@@ -494,7 +501,8 @@ mod tests {
     #[test]
     fn given_numbers_when_compared_then_scale_and_spelling_do_not_count() {
         equal(Form::Number, &["1.5", "1.50", "15e-1", "+1.5", "01.5", "0.15E+1"]);
-        equal(Form::Number, &["0", "-0", "0.000", "0e5", "00"]);
+        equal(Form::Number, &["0", "-0", "0.000", "0e5", "00", "f"]);
+        equal(Form::Number, &["1", "t"]);
         equal(Form::Number, &["1500", "1.5e3", "1500.0"]);
         apart(Form::Number, &["1.5", "1.51", "-1.5", "15", "150", "0.15", "NaN", "Infinity", "-Infinity", ""]);
         apart(Form::Number, &["123456789012345678901234567890.1", "123456789012345678901234567890.2"]);
