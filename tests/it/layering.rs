@@ -74,7 +74,7 @@ fn layer(module: &str) -> Option<Layer> {
         "error" | "value" | "schema" | "definition" | "gtid" | "change" | "position" | "exchange" | "finding" => {
             Layer::Vocabulary
         }
-        "transform" => Layer::Pure,
+        "transform" | "documents" => Layer::Pure,
         "source" | "target" | "router" | "pgwire" | "mywire" | "transport" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,
         // What the conductors tell people and machines.
