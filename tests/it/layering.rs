@@ -66,7 +66,7 @@ fn layer(module: &str) -> Option<Layer> {
         "router/route",
     ];
     // Whole folders of one decoder.
-    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types"];
+    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types", "source/mongo/mapping"];
     if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }

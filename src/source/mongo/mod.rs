@@ -1,5 +1,7 @@
 //! MongoDB as a source: collections in ranges of `_id`, and change streams.
 
+pub mod mapping;
+
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
