@@ -60,13 +60,19 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mysql/follow",
         "source/mysql/bounds",
         "source/mysql/ddl",
-        "source/mongo/types",
+        "source/mongo/bounds",
+        "source/mongo/event",
+        "source/mongo/follow",
+        "source/mongo/known",
+        "source/mongo/refused",
+        "source/mongo/token",
+        "source/mongo/watch",
         "verify/digest",
         "cutover/machine",
         "router/route",
     ];
     // Whole folders of one decoder.
-    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types"];
+    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types", "source/mongo/mapping"];
     if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }
@@ -74,7 +80,7 @@ fn layer(module: &str) -> Option<Layer> {
         "error" | "value" | "schema" | "definition" | "gtid" | "change" | "position" | "exchange" | "finding" => {
             Layer::Vocabulary
         }
-        "transform" => Layer::Pure,
+        "transform" | "documents" => Layer::Pure,
         "source" | "target" | "router" | "pgwire" | "mywire" | "mongowire" | "transport" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,
         // What the conductors tell people and machines.
