@@ -64,7 +64,6 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mongo/event",
         "source/mongo/follow",
         "source/mongo/known",
-        "source/mongo/refused",
         "source/mongo/token",
         "source/mongo/watch",
         "verify/digest",

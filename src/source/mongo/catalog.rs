@@ -132,3 +132,24 @@ pub fn of(catalog: Catalog, tables: &[Arc<Table>]) -> Result<Vec<Described>> {
     let gone = |t: &Table| Error::retry(format!("{}: the source's collection was dropped or renamed just now", t.name));
     tables.iter().map(|t| all.remove(&t.name).ok_or_else(|| gone(t))).collect()
 }
+
+/// The indexes of a collection beside the one of `_id`, in words.
+///
+/// # Errors
+/// As [`command::run`].
+pub async fn indexes(client: &Client, name: &TableName) -> Result<Vec<String>> {
+    let doing = format!("reading the indexes of {name} at the source");
+    let command = doc! { "listIndexes": &*name.name, "cursor": { "batchSize": 1000 } };
+    let reply = match command::run(client, &name.schema, &doing, command).await {
+        Ok(reply) => reply,
+        // Dropped just now.
+        Err(e) if e.code() == Some("26") => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let said = |index: &Document| {
+        let word = if index.get_bool("unique").unwrap_or(false) { "unique index" } else { "index" };
+        let fields: Vec<&str> = index.get_document("key").map(|k| k.keys().map(String::as_str).collect()).unwrap_or_default();
+        format!("{word} {} ({})", index.get_str("name").unwrap_or_default(), fields.join(", "))
+    };
+    Ok(first_batch(&reply).filter(|i| i.get_str("name").is_ok_and(|n| n != "_id_")).map(said).collect())
+}

@@ -4,6 +4,7 @@
 
 use super::token::Time;
 use crate::documents::cursor::{Doc, Fields, Malformed, Value};
+use crate::documents::ejson;
 
 /// A reply to `find`, `aggregate` or `getMore`.
 #[derive(Clone, Debug)]
@@ -211,6 +212,10 @@ impl<'a> Seen<'a> {
             None => return Err(Malformed("an event that says not what happened")),
         };
         Ok(seen)
+    }
+    /// The document, by its key, for messages.
+    pub fn document(&self) -> String {
+        self.key.map_or_else(|| "a document".to_owned(), |key| format!("document {}", ejson::shown(key)))
     }
     /// The document's `_id`.
     ///

@@ -17,15 +17,12 @@ use std::sync::Arc;
 
 use super::event::{Kind, Seen};
 use super::known::{Described, Known};
-use super::mapping::Misfit;
-use super::refused;
 use super::token::Time;
 use crate::change::{Begin, Change, Commit, Ddl, DdlEffect, Event, Op, Parcel};
 use crate::documents::cursor::{Doc, Malformed, Value};
 use crate::error::{Error, Result};
 use crate::position::{OplogPosition, Position};
 use crate::schema::TableName;
-use crate::value::{Row, RowsBuilder};
 
 /// What a lookup found of an update's document.
 #[derive(Clone, Copy, Debug)]
@@ -267,10 +264,11 @@ impl Follower {
         let Entry { described: d, .. } = entry;
         let table = &d.table;
         let id = seen.id().map_err(|e| broken(seen, e))?;
-        let new = match document.map(|document| row_of(d, document)).transpose() {
+        let refused = |document, misfit| Event::Refused(Box::new(d.mapping.refused(table.id, op, document, &misfit)));
+        let new = match document.map(|document| d.mapping.row(document).map_err(|e| (document, e))).transpose() {
             Ok(new) => new,
-            Err(misfit) => {
-                parcel.push(Event::Refused(Box::new(refused::row(d, op, &id, document, misfit))));
+            Err((document, misfit)) => {
+                parcel.push(refused(document, misfit));
                 return Ok(());
             }
         };
@@ -279,21 +277,22 @@ impl Follower {
             return Err(Error::fatal(format!(
                 "{}: the source has no image of a document from before its change, and rules need it ({})",
                 table.name,
-                refused::id(seen)
+                seen.document()
             ))
             .with_code("switchyard:pre_image")
             .hint("images expire (changeStreamOptions.preAndPostImages.expireAfterSeconds), and there are none from before they were turned on: copy the migration anew"));
         }
         // An image that does not fit belongs to a row that was refused.
-        let old = before.and_then(|before| row_of(d, before).ok());
+        let old = before.and_then(|before| d.mapping.row(before).ok());
         let old = match (op, old) {
             (_, Some(old)) => Some(old),
-            (Op::Delete, None) => match d.mapping.render_key(&id) {
-                Ok(key) => Some(key),
-                Err(misfit) => {
-                    parcel.push(Event::Refused(Box::new(refused::row(d, op, &id, seen.key, misfit))));
+            (Op::Delete, None) => match (d.mapping.key_row(&id), seen.key) {
+                (Ok(key), _) => Some(key),
+                (Err(misfit), Some(key)) => {
+                    parcel.push(refused(key, misfit));
                     return Ok(());
                 }
+                (Err(_), None) => return Ok(()),
             },
             (_, None) => None,
         };
@@ -400,13 +399,6 @@ fn ddl(tag: &str, table: &TableName, effect: DdlEffect) -> Event {
         effect,
         before: None,
     }))
-}
-
-fn row_of(d: &Described, document: Doc<'_>) -> Result<Row, Misfit> {
-    let mut made = RowsBuilder::with_capacity(1, 2 * document.bytes().len());
-    d.mapping.render(document, &mut made)?;
-    let too_large = || Misfit { message: "a row of 4 GiB or more".into() };
-    made.finish().and_then(|mut rows| rows.next()).ok_or_else(too_large)
 }
 
 fn broken(seen: &Seen<'_>, why: Malformed) -> Error {

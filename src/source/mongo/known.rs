@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bson::Document;
 
-use super::mapping::Mapping;
+use super::mapping::{Mapping, Options};
 use crate::definition::TableDef;
-use crate::error::Result;
-use crate::exchange::{CollectionFields, DocumentForm};
+use crate::error::{Error, Result};
+use crate::exchange::CollectionFields;
 use crate::schema::{Table, TableId, TableName};
 use crate::transform::select::{Pattern, Selection};
 
@@ -45,8 +45,8 @@ pub struct Known {
     pub home: Option<String>,
     /// How documents become rows, where the configuration says so.
     pub fields: Arc<BTreeMap<TableName, CollectionFields>>,
-    /// The form of documents that nothing is said of.
-    pub form: DocumentForm,
+    /// What is so of all documents.
+    pub options: Options,
     /// Numbers of tables by their names.
     pub ids: Arc<dyn Fn(&TableName) -> TableId + Send + Sync>,
 }
@@ -84,7 +84,8 @@ impl Known {
         let images = options
             .get_document("changeStreamPreAndPostImages")
             .is_ok_and(|o| o.get_bool("enabled").unwrap_or(false));
-        let mapping = Mapping::new(name, self.fields.get(name), self.form, images)?;
+        let mapping = Mapping::new(name.clone(), self.fields.get(name), self.options, images)
+            .map_err(|(key, what)| Error::config(format!("the rule for {name}: {key}: {what}")))?;
         let table = Table { id: (self.ids)(name), ..mapping.table().clone() };
         Ok(Described {
             table: Arc::new(table),
@@ -107,7 +108,7 @@ mod tests {
             selection: Selection::new(include, exclude).unwrap(),
             home: home.map(str::to_owned),
             fields: Arc::default(),
-            form: DocumentForm::Json,
+            options: Options::default(),
             ids: Arc::new(|_| TableId(1)),
         }
     }

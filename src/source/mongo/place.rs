@@ -1,6 +1,6 @@
 //! Places in the oplog as the server tells them: where it ends, which set's it is, and how far it reaches back.
 
-use bson::{Bson, doc};
+use bson::{Bson, Document, doc};
 use mongodb::Client;
 
 use super::token::Time;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::mongowire::command;
 use crate::mongowire::server::{self, Server, first_batch};
 use crate::position::Position;
-use crate::source::LogIdentity;
+use crate::source::{LogHealth, LogIdentity};
 
 /// What a person has to do when the oplog has moved on.
 pub const RESYNC: &str = "the target cannot be brought level from here: make the source's oplog larger (db.adminCommand({ replSetResizeOplog: 1, size: <megabytes> })), run `switchyard finish`, empty the target's tables, and start the migration anew";
@@ -69,6 +69,8 @@ pub struct Window {
     pub last: Time,
     /// Bytes of what is in it, where that could be asked.
     pub bytes: Option<u64>,
+    /// Bytes that it may grow to.
+    pub room: Option<u64>,
 }
 
 /// Asks how far the oplog reaches back; `None` where the account may not (role `clusterMonitor`), or through a router.
@@ -96,17 +98,18 @@ pub async fn window(client: &Client) -> Result<Option<Window>> {
         },
     };
     let size = command::run(client, "local", doing, doc! { "collStats": "oplog.rs" }).await;
-    let bytes = match size {
-        Ok(s) => match s.get("size") {
-            Some(Bson::Int32(n)) => u64::try_from(*n).ok(),
-            Some(Bson::Int64(n)) => u64::try_from(*n).ok(),
-            Some(Bson::Double(n)) => Some(*n as u64),
-            _ => None,
-        },
+    let size = match size {
+        Ok(size) => size,
         Err(e) if e.is_retry() => return Err(e),
-        Err(_) => None,
+        Err(_) => Document::new(),
     };
-    Ok(Some(Window { first: first.into(), last: last.into(), bytes }))
+    let number = |name| match size.get(name) {
+        Some(Bson::Int32(n)) => u64::try_from(*n).ok(),
+        Some(Bson::Int64(n)) => u64::try_from(*n).ok(),
+        Some(Bson::Double(n)) => Some(*n as u64),
+        _ => None,
+    };
+    Ok(Some(Window { first: first.into(), last: last.into(), bytes: number("size"), room: number("maxSize") }))
 }
 
 fn denied(e: &Error) -> bool {
@@ -180,4 +183,22 @@ pub async fn verify(client: &Client, server: &Server, identity: &LogIdentity, po
             .hint("it was restored from a backup, or is a member that is behind: point source.url at one that has it, or start the migration anew"));
     }
     still_holds(client, at.into()).await.context(doing).map(drop)
+}
+
+/// How the oplog is doing. The server keeps nothing for us: it throws away what does not fit any more.
+pub fn health(now: Moment, needed: Option<Time>, window: Option<Window>) -> LogHealth {
+    let span = |from: Time, to: Time| u64::from(to.seconds().saturating_sub(from.seconds()));
+    let safe_bytes = window.and_then(|w| {
+        let (whole, left) = (span(w.first, w.last).max(1), span(w.first, needed.unwrap_or(w.last)));
+        // As if it had been written evenly.
+        Some((u128::from(w.bytes?) * u128::from(left) / u128::from(whole)) as u64)
+    });
+    let state = match window {
+        Some(w) => {
+            let seconds = span(w.first, w.last);
+            format!("reaches back {} h {} min", seconds / 3600, seconds / 60 % 60)
+        }
+        None => "unknown".to_owned(),
+    };
+    LogHealth { end: Position::Oplog(now.time.position()), retained_bytes: 0, safe_bytes, state, now: now.clock }
 }

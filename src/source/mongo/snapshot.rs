@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bson::{Bson, Document, doc};
+use bson::{Document, doc};
 use mongodb::Client;
 
 use super::batches::{Batches, Opening};
@@ -19,13 +19,14 @@ use super::event::Reply;
 use super::known::Described;
 use super::place::{self, Moment};
 use super::token::Time;
-use super::{bounds, mark, refused};
+use super::{bounds, mark};
+use crate::change::Op;
 use crate::documents::cursor::Malformed;
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableName};
 use crate::source::{
-    Chunk, ChunkReader, CopyBlock, CopyFormat, DocumentForm, LogIdentity, SnapshotSession, TablePlan,
+    Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan,
 };
 use crate::value::RowsBuilder;
 
@@ -57,7 +58,6 @@ pub struct MongoSnapshot {
 struct Shared {
     client: Client,
     tables: HashMap<TableName, Described>,
-    form: DocumentForm,
     /// Documents are read as they are at this place or later.
     since: Time,
     /// The latest place that any reply has seen.
@@ -80,8 +80,6 @@ pub struct Beginning {
     pub client: Client,
     /// The tables.
     pub tables: Vec<Described>,
-    /// What becomes of documents that nothing is said of.
-    pub form: DocumentForm,
     /// The log and the place in it that is tailed from.
     pub identity: LogIdentity,
     /// A place before anything is read.
@@ -104,7 +102,6 @@ impl MongoSnapshot {
             shared: Arc::new(Shared {
                 client: b.client,
                 tables: b.tables.into_iter().map(|d| (d.table.name.clone(), d)).collect(),
-                form: b.form,
                 since: b.now.time,
                 seen: AtomicU64::new(b.now.time.0),
             }),
@@ -112,7 +109,7 @@ impl MongoSnapshot {
     }
 
     /// `_id`s that lie about evenly, in their order.
-    async fn sampled(&self, d: &Described, pieces: u64) -> Result<Vec<Bson>> {
+    async fn sampled(&self, d: &Described, pieces: u64) -> Result<Vec<String>> {
         let name = &d.table.name;
         let doing = format!("planning the copy of {name}");
         // Up to a twentieth of the documents the server looks at random places of its index; more would be a whole scan.
@@ -132,9 +129,9 @@ impl MongoSnapshot {
             let reply = Reply::read(batch.as_raw_document().as_bytes()).map_err(|e| unreadable(name, e))?;
             for found in reply.documents() {
                 let found = found.map_err(|e| unreadable(name, e))?;
-                // An `_id` that the driver cannot read is no bound; the others are enough.
-                let Ok(mut found) = Document::from_reader(found.bytes()) else { continue };
-                ids.extend(found.remove("_id"));
+                // An `_id` that has no text is no bound; the others are enough.
+                let id = found.get("_id").map_err(|e| unreadable(name, e))?;
+                ids.extend(id.as_ref().and_then(bounds::text));
             }
         }
         Ok(ids)
@@ -223,10 +220,9 @@ struct Reading {
 #[async_trait]
 impl ChunkReader for MongoReader {
     fn formats(&self, table: &Table) -> Vec<CopyFormat> {
-        let whole = self.shared.tables.get(&table.name).is_some_and(|d| d.mapping.is_whole());
-        match (self.shared.form, whole) {
-            (DocumentForm::Bson, true) => vec![CopyFormat::Raw("bson"), CopyFormat::Rows],
-            _ => vec![CopyFormat::Rows],
+        match self.shared.tables.get(&table.name).is_some_and(|d| d.mapping.is_raw()) {
+            true => vec![CopyFormat::Raw("bson"), CopyFormat::Rows],
+            false => vec![CopyFormat::Rows],
         }
     }
 
@@ -310,7 +306,7 @@ impl Reading {
             let found = found.map_err(|e| unreadable(name, e))?;
             match d.mapping.render(found, &mut made) {
                 Ok(()) => rows += 1,
-                Err(misfit) => misfits.push(refused::document(d, found, misfit)),
+                Err(misfit) => misfits.push(d.mapping.refused(d.table.id, Op::Insert, found, &misfit)),
             }
             if made.bytes() >= BLOCK_BYTES {
                 full(std::mem::replace(&mut made, new()))?;

@@ -12,7 +12,7 @@ use super::follow::{Follower, Lookup};
 use super::known::Known;
 use super::token::Time;
 use super::watch::{self, From, Wanted};
-use super::{place, refused};
+use super::place;
 use crate::change::Parcel;
 use crate::documents::cursor::{Doc, Malformed};
 use crate::documents::write;
@@ -317,7 +317,7 @@ impl Tail {
             && let Some(Ok(document)) = reply.documents().next()
             && let Ok(seen) = Seen::read(document)
         {
-            named = Some(format!("{}: {}", TableName::new(seen.database, seen.collection), refused::id(&seen)));
+            named = Some(format!("{}: {}", TableName::new(seen.database, seen.collection), seen.document()));
         }
         let what = named.unwrap_or_else(|| "a document".into());
         Error::fatal(format!("{what}: the event of its change is larger than the 16 MiB that the server can send ({})", e.message()))

@@ -96,7 +96,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::exchange::DocumentForm;
     use crate::schema::TableId;
     use crate::transform::select::Selection;
 
@@ -105,7 +104,7 @@ mod tests {
             selection: Selection::new(include, exclude).unwrap(),
             home: home.map(str::to_owned),
             fields: Arc::default(),
-            form: DocumentForm::Json,
+            options: crate::source::mongo::mapping::Options::default(),
             ids: Arc::new(|_| TableId(1)),
         }
     }
