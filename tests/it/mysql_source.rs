@@ -46,7 +46,7 @@ async fn read(session: &dyn SnapshotSession, table: &Table, chunk_bytes: u64) ->
         while let Some(block) = reader.next().await.unwrap() {
             match block {
                 CopyBlock::Rows(r) => rows.extend(r),
-                CopyBlock::Raw { .. } => panic!("rows were asked for"),
+                CopyBlock::Raw { .. } | CopyBlock::Refused(_) => panic!("rows were asked for"),
             }
         }
     }
