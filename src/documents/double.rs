@@ -35,9 +35,8 @@ impl Small {
     }
 }
 
-/// 2^50. Below it, the digits that the standard library finds are PostgreSQL's: no number of fewer digits lies halfway between
-/// two doubles, and no double halfway between two such numbers (`shortest` in the expressions' floats).
-const EXACT: f64 = 1_125_899_906_842_624.0;
+/// 2^53. Below it every whole number is a double.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Appends canonical text, as `float8out` prints it.
 pub fn canonical(out: &mut Vec<u8>, x: f64) {
@@ -54,7 +53,25 @@ pub fn canonical(out: &mut Vec<u8>, x: f64) {
     }
     let mut text = Small::new();
     text.scientific(x);
+    if between(x, text.bytes()) {
+        out.extend_from_slice(float::print(x, false).as_bytes());
+        return;
+    }
     layout(out, text.bytes(), 15);
+}
+
+/// Whether a number below 2^53 could lie halfway between two texts of the shortest length, of which PostgreSQL takes the even
+/// one and the standard library the larger: its last digit is then the 5 behind theirs. A number has as many digits behind
+/// the point as it has binary ones.
+fn between(x: f64, scientific: &[u8]) -> bool {
+    let exponent = (x.to_bits() >> 52 & 0x7ff) as i64 - 1023;
+    let zeros = i64::from((x.to_bits() | 1 << 52).trailing_zeros());
+    let binary = 52 - exponent - zeros;
+    let at = scientific.iter().position(|b| *b == b'e').unwrap_or(scientific.len());
+    let (mantissa, power) = scientific.split_at(at);
+    let power = power.get(1..).and_then(|p| std::str::from_utf8(p).ok()?.parse::<i64>().ok()).unwrap_or(0);
+    let digits = mantissa.iter().filter(|b| b.is_ascii_digit()).count() as i64;
+    binary == digits - 1 - power + 1
 }
 
 /// Appends a number of at most four digits behind the point, which amounts and measures mostly are. `false`, and nothing
