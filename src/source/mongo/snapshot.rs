@@ -25,9 +25,7 @@ use crate::documents::cursor::Malformed;
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableName};
-use crate::source::{
-    Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan,
-};
+use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan};
 use crate::value::RowsBuilder;
 
 /// Bytes of documents that a cursor is asked for at once. The server's own limit is 16 MiB, and one batch is on its way while
@@ -120,7 +118,7 @@ impl MongoSnapshot {
             doc! { "$sort": { "_id": 1 } },
         ];
         let command = doc! { "aggregate": &*name.name, "pipeline": pipeline, "cursor": { "batchSize": 20_000 },
-            "allowDiskUse": true, "readConcern": self.shared.read_concern() };
+        "allowDiskUse": true, "readConcern": self.shared.read_concern() };
         let opening =
             Opening { database: name.schema.clone(), command, batch: 20_000, wait: None, doing: doing.clone() };
         let mut batches = Batches::open(&self.shared.client, opening);
