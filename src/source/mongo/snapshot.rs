@@ -211,6 +211,8 @@ struct Reading {
     /// Whether documents pass as they are.
     raw: bool,
     batches: Batches,
+    /// What is read when those are at their end.
+    rest: Option<Opening>,
     /// Blocks of the reply that was read last.
     ready: VecDeque<CopyBlock>,
 }
@@ -235,9 +237,11 @@ impl ChunkReader for MongoReader {
         })?;
         let doing = format!("reading {name} at the source");
         let opening = Opening { database: name.schema.clone(), command, batch, wait: None, doing };
+        let largest = bounds::find_largest(&name.name, chunk, self.shared.read_concern());
+        let rest = largest.map(|command| Opening { command, ..opening.clone() });
         let batches = Batches::open(&self.shared.client, opening);
         let raw = format != CopyFormat::Rows;
-        self.reading = Some(Reading { described, raw, batches, ready: VecDeque::new() });
+        self.reading = Some(Reading { described, raw, batches, rest, ready: VecDeque::new() });
         Ok(())
     }
 
@@ -258,10 +262,13 @@ impl ChunkReader for MongoReader {
                     }
                     if reading.raw { reading.bytes(&reply)? } else { reading.rows(&reply)? }
                 }
-                None => {
-                    self.reading = None;
-                    return Ok(None);
-                }
+                None => match reading.rest.take() {
+                    Some(opening) => reading.batches = Batches::open(&self.shared.client, opening),
+                    None => {
+                        self.reading = None;
+                        return Ok(None);
+                    }
+                },
             }
         }
     }
