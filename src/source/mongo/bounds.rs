@@ -79,6 +79,14 @@ pub fn find(collection: &str, chunk: &Chunk, batch: u32, read_concern: Document)
     Ok(command)
 }
 
+/// The command for what [`find`] leaves out: without `max` the index is read up to the largest value there is, and not that
+/// one itself.
+pub fn find_largest(collection: &str, chunk: &Chunk, read_concern: Document) -> Option<Document> {
+    let open_ended = chunk.after.is_some() && chunk.up_to.is_none();
+    let filter = doc! { "_id": { "$eq": Bson::MaxKey } };
+    open_ended.then(|| doc! { "find": collection, "filter": filter, "batchSize": 1, "readConcern": read_concern })
+}
+
 #[cfg(test)]
 mod tests {
     use bson::oid::ObjectId;

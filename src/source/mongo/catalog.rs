@@ -55,8 +55,13 @@ async fn databases(client: &Client, known: &Known) -> Result<Vec<String>> {
         return Ok(vec![home.to_owned()]);
     }
     let doing = "reading which databases the source has";
-    let reply =
-        command::run(client, "admin", doing, doc! { "listDatabases": 1, "nameOnly": true, "authorizedDatabases": true }).await?;
+    let reply = command::run(
+        client,
+        "admin",
+        doing,
+        doc! { "listDatabases": 1, "nameOnly": true, "authorizedDatabases": true },
+    )
+    .await?;
     let listed = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
     let names = listed.iter().filter_map(|d| d.as_document()?.get_str("name").ok());
     Ok(names.filter(|n| !NOT_COPIED.contains(n)).map(str::to_owned).collect())
@@ -69,7 +74,8 @@ async fn collections(client: &Client, database: &str) -> Result<Vec<Listed>> {
     let doing = format!("reading which collections {database} has at the source");
     let db = client.database(database);
     let mut out = Vec::new();
-    let mut reply = command::run(client, database, &doing, doc! { "listCollections": 1, "cursor": { "batchSize": 1000 } }).await?;
+    let mut reply =
+        command::run(client, database, &doing, doc! { "listCollections": 1, "cursor": { "batchSize": 1000 } }).await?;
     loop {
         let cursor = reply.get_document("cursor").cloned().unwrap_or_default();
         let batch = cursor.get_array("firstBatch").or_else(|_| cursor.get_array("nextBatch"));
@@ -100,7 +106,7 @@ async fn measure(client: &Client, d: &mut Described) -> Result<()> {
     let name = &d.table.name;
     let doing = format!("asking how large {name} is at the source");
     let sizes = doc! { "$group": { "_id": null,
-        "size": { "$sum": "$storageStats.size" }, "count": { "$sum": "$storageStats.count" } } };
+    "size": { "$sum": "$storageStats.size" }, "count": { "$sum": "$storageStats.count" } } };
     let pipeline = vec![doc! { "$collStats": { "storageStats": {} } }, sizes];
     let command = doc! { "aggregate": &*name.name, "pipeline": pipeline, "cursor": {} };
     let reply = match command::run(client, &name.schema, &doing, command).await {
@@ -148,7 +154,8 @@ pub async fn indexes(client: &Client, name: &TableName) -> Result<Vec<String>> {
     };
     let said = |index: &Document| {
         let word = if index.get_bool("unique").unwrap_or(false) { "unique index" } else { "index" };
-        let fields: Vec<&str> = index.get_document("key").map(|k| k.keys().map(String::as_str).collect()).unwrap_or_default();
+        let fields: Vec<&str> =
+            index.get_document("key").map(|k| k.keys().map(String::as_str).collect()).unwrap_or_default();
         format!("{word} {} ({})", index.get_str("name").unwrap_or_default(), fields.join(", "))
     };
     Ok(first_batch(&reply).filter(|i| i.get_str("name").is_ok_and(|n| n != "_id_")).map(said).collect())

@@ -151,9 +151,11 @@ fn privileges(rights: &Rights, known: &Known, out: &mut Report) -> bool {
     }
     if !rights.on_cluster("serverStatus") {
         out.fix(
-            Severity::Warning,
+            Severity::Problem,
             "privilege",
-            format!("{user} lacks the role clusterMonitor: how far the oplog reaches back is not known, and a copy that takes longer fails at its end only"),
+            format!(
+                "{user} lacks the role clusterMonitor, to see which set this is and how far its oplog reaches back"
+            ),
             grant("{ role: \"clusterMonitor\", db: \"admin\" }"),
         );
     }

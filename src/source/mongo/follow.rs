@@ -59,21 +59,24 @@ pub struct Follower {
     /// Tables whose old rows rules need whole.
     whole_rows: Arc<[TableName]>,
     markers: (String, String),
-    /// The server says when a collection is made (6.0 and newer).
-    tells: bool,
     open: Option<Open>,
     /// Events up to this one were seen before.
     passed: Option<String>,
     /// What was said last.
     position: OplogPosition,
-    /// When the last change happened, by the source's clock.
-    committed_at: i64,
     said: Vec<String>,
 }
 
 impl Follower {
-    /// A follower of the stream behind `from`.
-    pub fn new(known: Known, tables: Vec<Described>, whole_rows: Arc<[TableName]>, tells: bool, from: OplogPosition) -> Follower {
+    /// A follower of the stream behind `from`. `tables` are there by now; `tells`: the server says when a collection is made
+    /// (6.0 and newer).
+    pub fn new(
+        known: Known,
+        tables: Vec<Described>,
+        whole_rows: Arc<[TableName]>,
+        tells: bool,
+        from: OplogPosition,
+    ) -> Follower {
         let mut by_name: HashMap<String, HashMap<String, Option<Entry>>> = HashMap::new();
         for described in tables {
             let TableName { schema, name } = described.table.name.clone();
@@ -88,11 +91,9 @@ impl Follower {
             tables: by_name,
             whole_rows,
             markers,
-            tells,
             open: None,
             passed: None,
             position: from,
-            committed_at: 0,
             said: Vec::new(),
         }
     }
@@ -106,11 +107,6 @@ impl Follower {
     /// Where the next stream has to begin: behind everything that was said.
     pub fn position(&self) -> &OplogPosition {
         &self.position
-    }
-
-    /// When the last change happened, microseconds since the Unix epoch.
-    pub fn committed_at(&self) -> i64 {
-        self.committed_at
     }
 
     /// What people should know, since it was asked last.
@@ -195,6 +191,13 @@ impl Follower {
         }
     }
 
+    /// Everything was said that there is.
+    pub fn level(&self, now: i64, parcel: &mut Parcel) {
+        if self.open.is_none() && self.position.token.is_some() {
+            parcel.push(Event::Heartbeat { position: Position::Oplog(self.position.clone()), at: now });
+        }
+    }
+
     /// Whether a transaction was begun whose end nobody has seen.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
@@ -217,7 +220,6 @@ impl Follower {
     fn close(&mut self, parcel: &mut Parcel) {
         let Some(open) = self.open.take() else { return };
         self.position = open.time.with_token(&open.token);
-        self.committed_at = open.committed_at;
         let end = Position::Oplog(self.position.clone());
         parcel.push(Event::Commit(Commit { end, committed_at: open.committed_at }));
     }
@@ -308,9 +310,11 @@ impl Follower {
         let options = seen.description.and_then(|d| bson::Document::from_reader(d.bytes()).ok()).unwrap_or_default();
         if let Ok(view_on) = options.get_str("viewOn") {
             if view_on.starts_with("system.buckets.") {
-                return Err(Error::fatal(format!("{name}: a time-series collection was made, and no change stream shows what is in it"))
-                    .with_code("switchyard:ddl")
-                    .hint("leave it out with tables.exclude and start again"));
+                return Err(Error::fatal(format!(
+                    "{name}: a time-series collection was made, and no change stream shows what is in it"
+                ))
+                .with_code("switchyard:ddl")
+                .hint("leave it out with tables.exclude and start again"));
             }
             self.said.push(format!("view {name} was made at the source and is not brought to the target"));
             return Ok(());
@@ -347,7 +351,9 @@ impl Follower {
         let what = match (from, to) {
             (true, false) => format!("{old} was renamed to {new} at the source, which takes no part"),
             (false, true) => {
-                format!("{new} became another collection at the source ({old} was renamed to it, as $out does): its documents are in no event")
+                format!(
+                    "{new} became another collection at the source ({old} was renamed to it, as $out does): its documents are in no event"
+                )
             }
             _ => format!("{old} was renamed to {new} at the source"),
         };
@@ -364,11 +370,6 @@ impl Follower {
         let table = TableName::new(seen.database, seen.collection);
         self.begin(seen, parcel);
         parcel.push(ddl(what, &table, DdlEffect::Other));
-    }
-
-    /// Whether the server tells of collections that are made.
-    pub fn tells(&self) -> bool {
-        self.tells
     }
 }
 
@@ -403,6 +404,9 @@ fn ddl(tag: &str, table: &TableName, effect: DdlEffect) -> Event {
 
 fn broken(seen: &Seen<'_>, why: Malformed) -> Error {
     let name = TableName::new(seen.database, seen.collection);
-    Error::fatal(format!("{name}: an event of the source's change stream at {} cannot be read: {why}", seen.time.position()))
-        .hint("this is a bug in Switchyard, or a server of a version that it does not know")
+    Error::fatal(format!(
+        "{name}: an event of the source's change stream at {} cannot be read: {why}",
+        seen.time.position()
+    ))
+    .hint("this is a bug in Switchyard, or a server of a version that it does not know")
 }

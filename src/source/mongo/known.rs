@@ -81,9 +81,8 @@ impl Known {
     /// # Errors
     /// `Config` where its fields cannot be columns.
     pub fn describe(&self, name: &TableName, options: &Document, uuid: String) -> Result<Described> {
-        let images = options
-            .get_document("changeStreamPreAndPostImages")
-            .is_ok_and(|o| o.get_bool("enabled").unwrap_or(false));
+        let images =
+            options.get_document("changeStreamPreAndPostImages").is_ok_and(|o| o.get_bool("enabled").unwrap_or(false));
         let mapping = Mapping::new(name.clone(), self.fields.get(name), self.options, images)
             .map_err(|(key, what)| Error::config(format!("the rule for {name}: {key}: {what}")))?;
         let table = Table { id: (self.ids)(name), ..mapping.table().clone() };
@@ -118,7 +117,9 @@ mod tests {
         let k = known(Some("shop"), &["shop.*", "shop.orders"], &["shop.x"]);
         assert_eq!((k.only(), k.markers()), (Some("shop"), ("shop", MARKERS)));
         assert!(k.selects("shop", "a") && !k.selects("shop", "x") && !k.selects("other", "a"));
-        assert!(!k.selects("shop", MARKERS) && !k.selects("shop", "system.views") && !k.selects("shop", "tmp.agg_out.1"));
+        assert!(
+            !k.selects("shop", MARKERS) && !k.selects("shop", "system.views") && !k.selects("shop", "tmp.agg_out.1")
+        );
         let k = known(Some("shop"), &["*.*"], &[]);
         assert_eq!((k.only(), k.markers()), (None, ("switchyard", "markers")));
         assert!(k.selects("other", "a") && !k.selects("admin", "a") && !k.selects("switchyard", "markers"));

@@ -131,7 +131,14 @@ impl MongoSource {
         Batches::open(client, opening).next(command::PATIENCE).await.map(drop)
     }
 
-    fn session(&self, client: Client, tables: Vec<Described>, identity: LogIdentity, now: place::Moment, needed: Time) -> Box<dyn SnapshotSession> {
+    fn session(
+        &self,
+        client: Client,
+        tables: Vec<Described>,
+        identity: LogIdentity,
+        now: place::Moment,
+        needed: Time,
+    ) -> Box<dyn SnapshotSession> {
         let (database, collection) = self.known.markers();
         let markers = (database.to_owned(), collection.to_owned());
         Box::new(MongoSnapshot::new(Beginning { client, tables, identity, now, needed, markers }))
@@ -294,8 +301,10 @@ impl Source for MongoSource {
         let id = described.first().and_then(|d| d.mapping.filter(row).ok()).ok_or_else(unreadable)?;
         let id = Document::from_reader(&*id).map_err(|_| unreadable())?;
         // What is read is not newer than what the primary has afterwards, so the place is asked for behind the read.
-        let command = doc! { "find": &*table.name.name, "filter": id, "batchSize": 1, "readConcern": { "level": "majority" } };
-        let opening = Opening { database: table.name.schema.clone(), command, batch: 1, wait: None, doing: doing.clone() };
+        let command =
+            doc! { "find": &*table.name.name, "filter": id, "batchSize": 1, "readConcern": { "level": "majority" } };
+        let opening =
+            Opening { database: table.name.schema.clone(), command, batch: 1, wait: None, doing: doing.clone() };
         let mut batches = Batches::open(&client, opening);
         let mut found = None;
         while let (Some(d), Some(batch)) = (described.first(), batches.next(command::PATIENCE).await?) {
@@ -319,7 +328,8 @@ impl Source for MongoSource {
         if server::first_batch(&reply).next().is_none() {
             return Ok(Vec::new());
         }
-        command::run(&client, database, doing, doc! { "drop": collection, "writeConcern": { "w": "majority" } }).await?;
+        command::run(&client, database, doing, doc! { "drop": collection, "writeConcern": { "w": "majority" } })
+            .await?;
         Ok(vec![format!("dropped the collection {collection} of database {database} at the source")])
     }
 }

@@ -84,9 +84,10 @@ pub async fn window(client: &Client) -> Result<Option<Window>> {
         ask.insert(heavy, 0);
     }
     let told = match command::run(client, "admin", doing, ask).await {
-        Ok(status) => status.get_document("oplog").ok().and_then(|o| {
-            Some((o.get_timestamp("earliestOptime").ok()?, o.get_timestamp("latestOptime").ok()?))
-        }),
+        Ok(status) => status
+            .get_document("oplog")
+            .ok()
+            .and_then(|o| Some((o.get_timestamp("earliestOptime").ok()?, o.get_timestamp("latestOptime").ok()?))),
         Err(e) if denied(&e) => None,
         Err(e) => return Err(e),
     };
@@ -119,7 +120,7 @@ fn denied(e: &Error) -> bool {
 /// The first or the last entry of the oplog itself.
 async fn end(client: &Client, doing: &str, direction: i32) -> Result<Option<bson::Timestamp>> {
     let command = doc! { "find": "oplog.rs", "sort": { "$natural": direction }, "limit": 1, "singleBatch": true,
-        "projection": { "ts": 1 } };
+    "projection": { "ts": 1 } };
     match command::run(client, "local", doing, command).await {
         Ok(reply) => Ok(first_batch(&reply).next().and_then(|d| d.get_timestamp("ts").ok())),
         Err(e) if denied(&e) => Ok(None),

@@ -25,9 +25,7 @@ use crate::documents::cursor::Malformed;
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableName};
-use crate::source::{
-    Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan,
-};
+use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, LogIdentity, SnapshotSession, TablePlan};
 use crate::value::RowsBuilder;
 
 /// Bytes of documents that a cursor is asked for at once. The server's own limit is 16 MiB, and one batch is on its way while
@@ -120,7 +118,7 @@ impl MongoSnapshot {
             doc! { "$sort": { "_id": 1 } },
         ];
         let command = doc! { "aggregate": &*name.name, "pipeline": pipeline, "cursor": { "batchSize": 20_000 },
-            "allowDiskUse": true, "readConcern": self.shared.read_concern() };
+        "allowDiskUse": true, "readConcern": self.shared.read_concern() };
         let opening =
             Opening { database: name.schema.clone(), command, batch: 20_000, wait: None, doing: doing.clone() };
         let mut batches = Batches::open(&self.shared.client, opening);
@@ -213,6 +211,8 @@ struct Reading {
     /// Whether documents pass as they are.
     raw: bool,
     batches: Batches,
+    /// What is read when those are at their end.
+    rest: Option<Opening>,
     /// Blocks of the reply that was read last.
     ready: VecDeque<CopyBlock>,
 }
@@ -237,9 +237,11 @@ impl ChunkReader for MongoReader {
         })?;
         let doing = format!("reading {name} at the source");
         let opening = Opening { database: name.schema.clone(), command, batch, wait: None, doing };
+        let largest = bounds::find_largest(&name.name, chunk, self.shared.read_concern());
+        let rest = largest.map(|command| Opening { command, ..opening.clone() });
         let batches = Batches::open(&self.shared.client, opening);
         let raw = format != CopyFormat::Rows;
-        self.reading = Some(Reading { described, raw, batches, ready: VecDeque::new() });
+        self.reading = Some(Reading { described, raw, batches, rest, ready: VecDeque::new() });
         Ok(())
     }
 
@@ -260,10 +262,13 @@ impl ChunkReader for MongoReader {
                     }
                     if reading.raw { reading.bytes(&reply)? } else { reading.rows(&reply)? }
                 }
-                None => {
-                    self.reading = None;
-                    return Ok(None);
-                }
+                None => match reading.rest.take() {
+                    Some(opening) => reading.batches = Batches::open(&self.shared.client, opening),
+                    None => {
+                        self.reading = None;
+                        return Ok(None);
+                    }
+                },
             }
         }
     }

@@ -10,9 +10,9 @@ use super::batches::{Batches, Opening};
 use super::event::{Kind, Pieces, Reply, Seen};
 use super::follow::{Follower, Lookup};
 use super::known::Known;
+use super::place;
 use super::token::Time;
 use super::watch::{self, From, Wanted};
-use super::place;
 use crate::change::Parcel;
 use crate::documents::cursor::{Doc, Malformed};
 use crate::documents::write;
@@ -31,6 +31,8 @@ const WAIT: Duration = Duration::from_millis(50);
 const SILENCE: Duration = Duration::from_secs(15);
 /// So much silence is a dead connection, whatever the server says on others.
 const DEAD: Duration = Duration::from_secs(600);
+/// The source has said all there is, and nothing more came for so long: the target may be level.
+const QUIET: Duration = Duration::from_millis(3);
 /// How often an idle source's clock is handed on.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Bytes of events that are handed on together.
@@ -117,7 +119,9 @@ pub async fn run(t: Tailing, out: EventSender) -> Result<()> {
             None => return Ok(()),
             Some(Again::Ended) => tail.from = From::Token,
             Some(Again::ByTime) => {
-                tracing::info!("the change stream begins anew by time: its token is not known to it, because the selection was changed");
+                tracing::info!(
+                    "the change stream begins anew by time: its token is not known to it, because the selection was changed"
+                );
                 tail.follower.pass_what_was_seen();
                 tail.from = From::Time;
             }
@@ -153,10 +157,20 @@ impl Tail {
         let by_token = self.from == From::Token && self.follower.position().token.is_some();
         let mut batches = Batches::open(&self.client, self.opening(self.wanted(), batch));
         let mut silent = Duration::ZERO;
+        let mut level = false;
         loop {
-            let reply = match batches.try_next(SILENCE).await {
+            let patience = if level { QUIET } else { SILENCE };
+            let reply = match batches.try_next(patience).await {
                 Ok(Some(Some(batch))) => batch,
                 Ok(Some(None)) => return Err(Error::retry("the source ended its change stream")),
+                Ok(None) if level => {
+                    level = false;
+                    self.follower.level(clock() + self.ahead, &mut self.parcel);
+                    if self.hand_on(out).await.is_err() {
+                        return Ok(None);
+                    }
+                    continue;
+                }
                 Ok(None) => {
                     silent += SILENCE;
                     let doing = "asking the source whether it is there";
@@ -171,7 +185,12 @@ impl Tail {
                     Some(TOO_LARGE) => return Ok(Some(Again::TooLarge(e))),
                     Some(code) if HISTORY_LOST.contains(&code) => {
                         let at = self.follower.position();
-                        return Err(place::lost(format!("the source's oplog does not reach back to {}.{} any more: {}", at.seconds, at.increment, e.message())));
+                        return Err(place::lost(format!(
+                            "the source's oplog does not reach back to {}.{} any more: {}",
+                            at.seconds,
+                            at.increment,
+                            e.message()
+                        )));
                     }
                     _ => return Err(e),
                 },
@@ -179,7 +198,9 @@ impl Tail {
             silent = Duration::ZERO;
             let reply = Reply::read(reply.as_raw_document().as_bytes()).map_err(unreadable)?;
             let idle = reply.is_empty();
-            let mut ended = self.events(&reply, out).await?;
+            let (mut ended, count) = self.events(&reply, out).await?;
+            // A full batch may have been cut short.
+            level = count > 0 && count < batch;
             if let Some(token) = reply.token {
                 let now = clock() + self.ahead;
                 let due = self.heartbeat.elapsed() >= HEARTBEAT;
@@ -204,14 +225,15 @@ impl Tail {
         }
     }
 
-    /// Takes a reply's events; whether the stream says that it ends.
-    async fn events(&mut self, reply: &Reply<'_>, out: &EventSender) -> Result<bool> {
-        let mut ended = false;
+    /// Takes a reply's events; whether the stream says that it ends, and how many there were.
+    async fn events(&mut self, reply: &Reply<'_>, out: &EventSender) -> Result<(bool, u32)> {
+        let (mut ended, mut count) = (false, 0);
         let mut window: Vec<Seen<'_>> = Vec::new();
         let (mut asked, mut bytes) = (0, 0);
         for document in reply.documents() {
             let document = document.map_err(unreadable)?;
             let seen = Seen::read(document).map_err(unreadable)?;
+            count += 1;
             if let Some(piece) = seen.piece {
                 self.window(&mut window, out).await?;
                 if let Some(whole) = self.pieces.add(document, piece).map_err(unreadable)? {
@@ -232,7 +254,7 @@ impl Tail {
             }
         }
         self.window(&mut window, out).await?;
-        Ok(ended)
+        Ok((ended, count))
     }
 
     /// Looks up what has to be, then hands the events to the follower.
@@ -282,7 +304,7 @@ impl Tail {
             let count = ids.len();
             let ids: Vec<Bson> = ids.into_values().collect();
             let command = doc! { "find": collection, "filter": { "_id": { "$in": ids } }, "batchSize": BATCH,
-                "readConcern": { "level": "majority", "afterClusterTime": until.timestamp() } };
+            "readConcern": { "level": "majority", "afterClusterTime": until.timestamp() } };
             let doing = format!("looking up changed documents of {name} at the source");
             let opening = Opening { database: database.to_owned(), command, batch: BATCH, wait: None, doing };
             let mut batches = Batches::open(&self.client, opening);
@@ -343,5 +365,6 @@ fn id_bytes(out: &mut Vec<u8>, seen: &Seen<'_>) -> Result<()> {
 /// The same as the driver's value.
 fn id_of(seen: &Seen<'_>) -> Result<Bson> {
     let key = seen.key.and_then(|key| Document::from_reader(key.bytes()).ok());
-    key.and_then(|mut key| key.remove("_id")).ok_or_else(|| unreadable(Malformed("an _id that the driver does not know")))
+    key.and_then(|mut key| key.remove("_id"))
+        .ok_or_else(|| unreadable(Malformed("an _id that the driver does not know")))
 }

@@ -73,7 +73,9 @@ mod tests {
     fn given_tokens_when_read_then_their_cluster_time_is_there() {
         let token = "826B01B7D20000001C2B022C0100296E04";
         assert_eq!(time_of(token), Some(Time::new(0x6B01_B7D2, 0x1C)));
-        for bad in ["", "82", "826B01B7D2000000", "836B01B7D20000001C2B", "82+B01B7D20000001C2B", "82é01B7D20000001C2B00"] {
+        for bad in
+            ["", "82", "826B01B7D2000000", "836B01B7D20000001C2B", "82+B01B7D20000001C2B", "82é01B7D20000001C2B00"]
+        {
             assert_eq!(time_of(bad), None, "{bad}");
         }
     }

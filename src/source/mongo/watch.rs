@@ -60,7 +60,8 @@ pub fn command(known: &Known, at: &OplogPosition, wanted: Wanted, batch: u32) ->
         pipeline.push(doc! { "$changeStreamSplitLargeEvent": {} });
     }
     let concern = doc! { "level": "majority" };
-    let command = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": { "batchSize": batch }, "readConcern": concern };
+    let command =
+        doc! { "aggregate": 1, "pipeline": pipeline, "cursor": { "batchSize": batch }, "readConcern": concern };
     (database, command)
 }
 
