@@ -63,7 +63,8 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         create_schema: true,
         collation: None,
     })?;
-    let selection = Selection::default();
+    let include = crate::config::included(&source_url.clone().into(), &[]);
+    let selection = Selection::new(&include, &[]).map_err(|e| Error::config(format!("--source: {e}")))?;
     let source = crate::source::open(SourceOptions {
         name: "init".into(),
         url: source_url.clone().into(),
