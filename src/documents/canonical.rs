@@ -250,7 +250,7 @@ impl Wanted {
 /// An item of an array's text, in quotes where it needs them.
 fn element(out: &mut Vec<u8>, text: &[u8]) {
     let odd = |b: &u8| matches!(b, b'"' | b'\\' | b'{' | b'}' | b',' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
-    if !text.is_empty() && !text.eq_ignore_ascii_case(b"null") && !text.iter().any(|b| odd(b)) {
+    if !text.is_empty() && !text.eq_ignore_ascii_case(b"null") && !text.iter().any(odd) {
         out.extend_from_slice(text);
         return;
     }
@@ -353,14 +353,14 @@ fn nearest(value: &Value<'_>, d: Decimal) -> Option<f64> {
 
 fn numeric(out: &mut Vec<u8>, d: Decimal, limits: Option<(u32, u32)>) -> Result<(), &'static str> {
     let Some((precision, scale)) = limits else {
-        return d.plain(out, None).map_err(|()| RANGE);
+        return if d.plain(out, None) { Ok(()) } else { Err(RANGE) };
     };
     match d {
         Decimal::Infinity { .. } => return Err(RANGE),
         Decimal::Finite { .. } if d.whole_digits() > i64::from(precision) - i64::from(scale) => return Err(RANGE),
         _ => {}
     }
-    d.plain(out, Some(scale)).map_err(|()| " with more digits behind the point")
+    if d.plain(out, Some(scale)) { Ok(()) } else { Err(" with more digits behind the point") }
 }
 
 fn uuid(out: &mut Vec<u8>, bytes: [u8; 16]) {

@@ -205,46 +205,44 @@ impl Decimal {
         same.then_some(if negative { -near } else { near })
     }
 
-    /// Appends plain digits: `-12.50`. `scale`: so many digits behind the point, which must be enough.
-    ///
-    /// # Errors
-    /// When digits other than zeros would be behind those.
-    pub fn plain(self, out: &mut Vec<u8>, scale: Option<u32>) -> Result<(), ()> {
+    /// Appends plain digits: `-12.50`. `scale`: so many digits behind the point. `false`, and part of it appended, when
+    /// digits other than zeros would be behind those.
+    #[must_use]
+    pub fn plain(self, out: &mut Vec<u8>, scale: Option<u32>) -> bool {
         let Decimal::Finite { negative, mut coefficient, mut exponent } = self else {
             out.extend_from_slice(match self {
                 Decimal::NaN => b"NaN",
                 Decimal::Infinity { negative: true } => b"-Infinity",
                 _ => b"Infinity",
             });
-            return Ok(());
+            return true;
         };
         // PostgreSQL's numeric has no -0, and neither has any other engine's.
         if negative && coefficient != 0 {
             out.push(b'-');
         }
-        let mut padding = 0_usize;
+        let mut padding = 0;
         if let Some(scale) = scale {
-            let scale = i32::try_from(scale).map_err(|_| ())?;
+            let scale = i32::try_from(scale).unwrap_or(i32::MAX);
             if coefficient == 0 {
                 exponent = -scale;
             }
             while exponent < -scale {
                 if coefficient % 10 != 0 {
-                    return Err(());
+                    return false;
                 }
                 coefficient /= 10;
                 exponent += 1;
             }
-            padding = usize::try_from(scale.saturating_add(exponent.min(0))).map_err(|_| ())?;
+            padding = size(scale + exponent.min(0));
         }
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(coefficient).as_bytes();
-        let behind = usize::try_from(-exponent.min(0)).map_err(|_| ())?;
+        let behind = size(-exponent.min(0));
         match digits.len().checked_sub(behind) {
             _ if exponent >= 0 => {
                 out.extend_from_slice(digits);
-                let zeros = if coefficient == 0 { 0 } else { usize::try_from(exponent).map_err(|_| ())? };
-                out.extend(std::iter::repeat_n(b'0', zeros));
+                out.extend(std::iter::repeat_n(b'0', if coefficient == 0 { 0 } else { size(exponent) }));
             }
             Some(whole) if whole > 0 => {
                 let (whole, fraction) = digits.split_at(whole);
@@ -264,7 +262,7 @@ impl Decimal {
             }
             out.extend(std::iter::repeat_n(b'0', padding));
         }
-        Ok(())
+        true
     }
 
     /// How many digits stand before the point.
@@ -310,6 +308,11 @@ impl Decimal {
     }
 }
 
+/// A number that is not below zero.
+fn size(n: i32) -> usize {
+    usize::try_from(n).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,7 +320,7 @@ mod tests {
 
     fn plain(text: &str, scale: Option<u32>) -> Option<String> {
         let mut out = Vec::new();
-        Decimal::parse(text.as_bytes())?.plain(&mut out, scale).ok()?;
+        Decimal::parse(text.as_bytes())?.plain(&mut out, scale).then_some(())?;
         Some(String::from_utf8(out).unwrap())
     }
 

@@ -168,7 +168,7 @@ fn given_documents_that_do_not_fit_when_copied_and_followed_then_they_stop_it_or
     pair.level();
     let mut sql = pair.on_target();
     assert_eq!(sql.one("select string_agg(_id::text, ',' order by _id) from users"), "1,5");
-    let aside = sql.rows("select key::text, error from switchyard.dead_letter order by id");
+    let aside = sql.rows("select row_key::text, message from switchyard.dead_letter order by seq");
     let aside: Vec<String> = aside.into_iter().map(|r| r.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
     assert!(
         aside.iter().any(|a| a.contains("_id 3: field address.zip holds an int, and the rule says text")),

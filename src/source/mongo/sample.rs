@@ -331,12 +331,12 @@ impl Seen {
         if !items.only(Sort::Document) || items.inside.wild {
             return None;
         }
-        let column = |name: &String| Some((name.clone(), items.inside.fields.get(name)?.from_item(name)));
+        let column = |name: &String| Some((name.clone(), items.inside.fields.get(name)?.expression_of_item(name)));
         Some(ListItems::Documents(items.inside.names.iter().filter_map(column).collect()))
     }
 
     /// The expression that takes a field out of an item of a list.
-    fn from_item(&self, name: &str) -> String {
+    fn expression_of_item(&self, name: &str) -> String {
         let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         let quoted = format!("'{}'", name.replace('\'', "''"));

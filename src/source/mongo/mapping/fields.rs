@@ -298,7 +298,7 @@ fn literal(words: &mut Words<'_>, wanted: &Wanted) -> Result<Option<String>, Str
     }
     let plain =
         matches!(wanted, Wanted::Integer(_) | Wanted::Numeric(_) | Wanted::Real | Wanted::Double | Wanted::Bool);
-    if text.is_empty() && !quoted || !quoted && !plain {
+    if !quoted && (text.is_empty() || !plain) {
         return Err("no default; write default 'value', in quotes unless it is a number, true or false".into());
     }
     let canonical = canonical(&text, wanted).ok_or_else(|| {
@@ -341,7 +341,7 @@ fn canonical(text: &str, wanted: &Wanted) -> Option<String> {
             {
                 return None;
             }
-            d.plain(&mut out, limits.map(|(_, s)| s)).ok()?;
+            d.plain(&mut out, limits.map(|(_, s)| s)).then_some(())?;
             done(out)
         }
         Wanted::Double | Wanted::Real => {
