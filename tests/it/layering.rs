@@ -61,7 +61,13 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mysql/follow",
         "source/mysql/bounds",
         "source/mysql/ddl",
-        "source/mongo/types",
+        "source/mongo/bounds",
+        "source/mongo/event",
+        "source/mongo/follow",
+        "source/mongo/known",
+        "source/mongo/token",
+        "source/mongo/watch",
+        "source/mongo/sample",
         "verify/canon",
         "verify/digest",
         "verify/pair",
@@ -70,7 +76,7 @@ fn layer(module: &str) -> Option<Layer> {
         "router/route",
     ];
     // Whole folders of one decoder.
-    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types"];
+    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types", "source/mongo/mapping"];
     if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }
@@ -78,8 +84,8 @@ fn layer(module: &str) -> Option<Layer> {
         "error" | "value" | "schema" | "definition" | "gtid" | "change" | "position" | "exchange" | "finding" => {
             Layer::Vocabulary
         }
-        "transform" => Layer::Pure,
-        "source" | "target" | "router" | "pgwire" | "mywire" | "transport" => Layer::Adapter,
+        "transform" | "documents" => Layer::Pure,
+        "source" | "target" | "router" | "pgwire" | "mywire" | "mongowire" | "transport" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,
         // What the conductors tell people and machines.
         "status" | "metrics" | "faults" => Layer::Adapter,
@@ -272,7 +278,7 @@ fn absolute(module: &str, path: &str) -> String {
 fn engine_names(module: &str, own: Layer, tokens: &[Token]) -> Vec<(String, usize)> {
     let parts: Vec<&str> = module.split('/').collect();
     // The command line and the sandbox start and name engines, the wire protocol is one engine's.
-    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire", "mywire"];
+    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire", "mywire", "mongowire"];
     if free.contains(&parts[0]) {
         return Vec::new();
     }

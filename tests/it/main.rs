@@ -19,6 +19,8 @@ mod foreign_schema;
 mod http;
 mod identities;
 mod layering;
+mod mongo_fields;
+mod mongo_source;
 mod mysql_binlog;
 mod mysql_ddl;
 mod mysql_edges;
