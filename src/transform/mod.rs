@@ -10,6 +10,7 @@
 //! | `output.rs` | what the program makes of rows and changes |
 //! | `inverse.rs` | what a reverse stream could bring back, and what not |
 //! | `typename.rs` | PostgreSQL's names for the types of other engines |
+//! | `made.rs` | the tables that rules write and the target has not, as they are made |
 //! | `items.rs` | arrays and JSON lists, taken apart |
 //! | `expr/` | SQL expressions over one row |
 
@@ -18,6 +19,7 @@ pub mod convert;
 pub mod expr;
 mod inverse;
 mod items;
+pub mod made;
 pub mod output;
 mod parents;
 pub mod rules;

@@ -13,6 +13,7 @@ pub mod fit;
 mod foreign;
 mod foreign_types;
 pub mod load;
+mod made;
 mod merge;
 mod notes;
 pub mod quiesce;
@@ -34,6 +35,7 @@ use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions, unknown_dialect};
+use crate::transform::made::{MadeSchema, MadeTable};
 use crate::transform::rules::Homes;
 
 /// Connections that make one table's indexes side by side.
@@ -121,6 +123,18 @@ impl Target for PostgresTarget {
             engine if foreign::understands(engine) => foreign::adopt_table(table, homes),
             engine => Err(unknown_dialect(engine, self.engine())),
         }
+    }
+    async fn adopt_made(&self, schema: &MadeSchema, homes: &Homes) -> Result<SchemaScript> {
+        made::adopt(schema, homes)
+    }
+    fn adopt_made_table(&self, engine: &str, made: &MadeTable) -> Result<Table> {
+        made::adopt_table(engine, made)
+    }
+    async fn note_made(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        notes::note_made(&*self.control().await?, &self.name, epoch, tables).await
+    }
+    async fn noted_made(&self) -> Result<Vec<TableName>> {
+        notes::noted_made(&*self.control().await?, &self.name).await
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await

@@ -52,6 +52,11 @@ pub fn kind_of_name(name: &str) -> Kind {
     Type::of_cast(name).base.kind()
 }
 
+/// What stands in parentheses behind the name of a type that has such: a length, a precision and scale, digits of a second.
+pub fn modifier_of_name(name: &str) -> Option<(i32, i32)> {
+    Type::of_cast(name).modifier
+}
+
 /// A column that expressions may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
