@@ -16,7 +16,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    fn start(install: &sandbox::MyInstall) -> Pair {
+    pub fn start(install: &sandbox::MyInstall) -> Pair {
         let pg = sandbox::find_postgres(None).unwrap();
         let target = PgServer::builder(&pg).setting("fsync", "off").start().unwrap();
         let name = fresh_name("m");
@@ -25,10 +25,10 @@ impl Pair {
         source.sql("create database shop character set utf8mb4").unwrap();
         Pair { source, target, name }
     }
-    fn config(&self) -> Config {
+    pub fn config(&self) -> Config {
         Config::new(&self.name, &self.source.url("shop"), &self.target.url(&self.name))
     }
-    fn on_target(&self) -> Sql {
+    pub fn on_target(&self) -> Sql {
         Sql::connect(&self.target.url(&self.name))
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn objects<'a>(
     placed: HashMap<(&'a TableName, &'a str), Placed>,
 ) -> Result<(Vec<SchemaObject>, Vec<String>)> {
     let mut writer = Writer::new(tables, homes, placed);
+    writer.exact = true;
     writer.all()?;
     Ok((writer.objects, writer.remarks))
 }
@@ -122,13 +123,16 @@ struct Writer<'a> {
     placed: HashMap<(&'a TableName, &'a str), Placed>,
     /// Names of relations, by schema: tables, indexes and sequences share them.
     taken: HashSet<(String, String)>,
+    /// Names of indexes are what they should be here.
+    exact: bool,
     objects: Vec<SchemaObject>,
     remarks: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
     fn new(tables: &'a [TableDef], homes: &'a Homes, placed: HashMap<(&'a TableName, &'a str), Placed>) -> Writer<'a> {
-        Writer { homes, tables, placed, taken: HashSet::new(), objects: Vec::new(), remarks: Vec::new() }
+        let (taken, objects, remarks) = (HashSet::new(), Vec::new(), Vec::new());
+        Writer { homes, tables, placed, taken, exact: false, objects, remarks }
     }
 
     fn all(&mut self) -> Result<()> {
@@ -297,7 +301,7 @@ impl<'a> Writer<'a> {
     /// An index is a table's own at the source and its schema's here.
     fn index_name(&mut self, t: &TableDef, here: &TableName, name: &str) -> String {
         let begins = name.strip_prefix(&here.name).is_some_and(|rest| rest.starts_with('_'));
-        let wanted = if begins { name.to_owned() } else { format!("{}_{name}", here.name) };
+        let wanted = if begins || self.exact { name.to_owned() } else { format!("{}_{name}", here.name) };
         let name = self.claim(here.schema.clone(), &wanted);
         if wanted.len() > LONGEST_NAME {
             self.remark(&t.name, format!("index {wanted} is called {name} here"));
