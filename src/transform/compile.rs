@@ -275,15 +275,11 @@ impl Scope<'_> {
                             self.error(&a.by, format!("column {:?} of {} cannot be NULL", column.name, target.name))
                         );
                     }
-                    let truth = e.kind() == Kind::Bool
-                        && matches!(
-                            column.kind,
-                            Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Numeric | Kind::Float4 | Kind::Float8
-                        );
+                    // What engines have for truth values that have none of their own.
+                    let truth = e.kind() == Kind::Bool && matches!(column.data, DataType::Int { bits: 8, .. });
                     let e = match (null, truth) {
                         // NULL is of every type.
                         (true, _) => Ok(*e),
-                        // As a column that passes: other engines have no truth values of their own.
                         (_, true) => e.as_number().and_then(|e| e.assign_to(column.kind, &column.type_name)),
                         (_, false) => e.assign_to(column.kind, &column.type_name),
                     };

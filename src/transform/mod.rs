@@ -111,9 +111,8 @@ impl Compiled {
     ) -> Result<Compiled> {
         let find = |name: &TableName| {
             targets(name).ok_or_else(|| {
-                Error::fatal(format!("{name}: the target has no such table")).hint(
-                    "make the table on the target (a table that a rule writes is not made from the source's), or set target.create_schema = true where no rule names it",
-                )
+                Error::fatal(format!("{name}: the target has no such table"))
+                    .hint("make the table on the target, or set target.create_schema = true and begin with it")
             })
         };
         if !rules.concern(&source.name) {

@@ -7,12 +7,11 @@ use super::foreign_types::{self as types, Placed};
 use crate::definition::TableDef;
 use crate::error::Result;
 use crate::schema::{Column, SchemaScript, Stage, Table, TableName};
-use crate::target::unknown_dialect;
 use crate::transform::made::{MadeSchema, MadeTable, Origin};
 use crate::transform::rules::Homes;
 use crate::transform::typename;
 
-/// The engine whose types are this one's own.
+/// The engine whose types are this one's own. Of others [`foreign::understands`] which can be told here.
 const OWN: &str = "postgres";
 
 /// Statements that make the tables.
@@ -21,9 +20,6 @@ const OWN: &str = "postgres";
 /// `Fatal` for names that are too long.
 pub fn adopt(schema: &MadeSchema, homes: &Homes) -> Result<SchemaScript> {
     let own = schema.dialect == OWN;
-    if !own && !foreign::understands(&schema.dialect) {
-        return Err(unknown_dialect(&schema.dialect, OWN));
-    }
     let defs = schema.defs(&|t| homes.table(t));
     let chosen: BTreeMap<TableName, BTreeMap<String, String>> = (homes.types.iter())
         .map(|(t, types)| (homes.table(t), types.clone()))
@@ -111,9 +107,6 @@ fn exactly(column: &Column) -> Placed {
 /// As [`adopt`].
 pub fn adopt_table(engine: &str, made: &MadeTable) -> Result<Table> {
     let own = engine == OWN;
-    if !own && !foreign::understands(engine) {
-        return Err(unknown_dialect(engine, OWN));
-    }
     let mut out = made.table.clone();
     foreign::fits(&out.name, &out.name.name)?;
     for (c, origin) in out.columns.iter_mut().zip(&made.origins) {

@@ -125,10 +125,16 @@ impl Target for PostgresTarget {
         }
     }
     async fn adopt_made(&self, schema: &MadeSchema, homes: &Homes) -> Result<SchemaScript> {
-        made::adopt(schema, homes)
+        match schema.dialect.as_str() {
+            dialect if dialect == self.engine() || foreign::understands(dialect) => made::adopt(schema, homes),
+            dialect => Err(unknown_dialect(dialect, self.engine())),
+        }
     }
     fn adopt_made_table(&self, engine: &str, made: &MadeTable) -> Result<Table> {
-        made::adopt_table(engine, made)
+        match engine {
+            engine if engine == self.engine() || foreign::understands(engine) => made::adopt_table(engine, made),
+            engine => Err(unknown_dialect(engine, self.engine())),
+        }
     }
     async fn note_made(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
         notes::note_made(&*self.control().await?, &self.name, epoch, tables).await

@@ -57,6 +57,11 @@ impl Config {
         self.of_target.push_str("create_schema = false\n");
         self
     }
+    /// What is missing on the target is made, whatever was said before.
+    pub fn schema_made(mut self) -> Config {
+        self.of_target.clear();
+        self
+    }
     /// Further sections, TOML.
     pub fn extra(mut self, toml: &str) -> Config {
         self.extra.push_str(toml);
