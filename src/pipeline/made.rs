@@ -290,8 +290,16 @@ impl Script {
         if self.missing.is_empty() {
             return Ok(());
         }
-        let part = self.part(|o| o.table.as_ref().is_none_or(|t| self.missing.contains(t)));
-        said(p, p.target.create(&part, Stage::BeforeCopy, None).await?);
+        // Types that their columns are of may not have been wanted before; what is there is left alone.
+        let type_like = |o: &SchemaObject| {
+            o.table.is_none() && matches!(o.kind.as_str(), "SCHEMA" | "EXTENSION" | "FUNCTION" | "TYPE" | "DOMAIN")
+        };
+        let types = part(&self.own, type_like);
+        if !types.objects.is_empty() {
+            said(p, p.target.create(&types, Stage::BeforeCopy, None).await?);
+        }
+        let tables = part(&self.made, |o| o.table.as_ref().is_none_or(|t| self.missing.contains(t)));
+        said(p, p.target.create(&tables, Stage::BeforeCopy, None).await?);
         p.target.quiesce(&self.missing).await
     }
 
@@ -334,7 +342,7 @@ impl Script {
                 p.target.create_key(&self.made, name).await?;
             }
             // What is not unique can be made at any time, and finds a parent's rows.
-            let plain = self.part(|o| {
+            let plain = part(&self.made, |o| {
                 let index = o.kind == "INDEX" && !o.sql.contains("UNIQUE ");
                 o.table.as_ref() == Some(name) && (o.kind == "TABLE" || index)
             });
@@ -372,17 +380,13 @@ impl Script {
             None => there,
         }
     }
+}
 
-    /// Some objects of the made tables.
-    fn part(&self, wanted: impl Fn(&SchemaObject) -> bool) -> SchemaScript {
-        let objects = self.made.objects.iter().filter(|o| wanted(o)).cloned().collect();
-        SchemaScript {
-            objects,
-            dialect: self.made.dialect.clone(),
-            preamble: self.made.preamble.clone(),
-            ..SchemaScript::default()
-        }
-    }
+/// Some of a script's objects.
+fn part(script: &SchemaScript, wanted: impl Fn(&SchemaObject) -> bool) -> SchemaScript {
+    let (dialect, preamble) = (script.dialect.clone(), script.preamble.clone());
+    let objects = script.objects.iter().filter(|o| wanted(o)).cloned().collect();
+    SchemaScript { objects, dialect, preamble, ..SchemaScript::default() }
 }
 
 fn is_whole(copy: &TableCopy) -> bool {
@@ -391,4 +395,88 @@ fn is_whole(copy: &TableCopy) -> bool {
 
 fn said(p: &Pipeline, warnings: Vec<String>) {
     warnings.into_iter().for_each(|w| p.warn(w));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::{ForeignAction, ForeignKeyDef, TableDef};
+
+    fn object(kind: &str, name: &str, table: Option<&str>, sql: &str) -> SchemaObject {
+        SchemaObject {
+            kind: kind.into(),
+            schema: if kind == "SCHEMA" { String::new() } else { "public".into() },
+            name: name.into(),
+            table: table.map(|t| TableName::new("public", t)),
+            sql: sql.into(),
+            stage: Stage::BeforeCopy,
+        }
+    }
+
+    fn script() -> SchemaScript {
+        let key = |name: &str, to: &str| ForeignKeyDef {
+            name: name.into(),
+            columns: vec!["x".into()],
+            references: TableName::new("public", to),
+            referenced: vec!["id".into()],
+            on_delete: ForeignAction::NoAction,
+            on_update: ForeignAction::NoAction,
+        };
+        let def = |name: &str, foreign_keys| TableDef {
+            name: TableName::new("public", name),
+            columns: vec![],
+            primary_key: vec![],
+            indexes: vec![],
+            foreign_keys,
+            checks: vec![],
+            comment: None,
+            left_behind: vec![],
+        };
+        SchemaScript {
+            dialect: "d".into(),
+            objects: vec![
+                object("SCHEMA", "public", None, "CREATE SCHEMA public"),
+                object("SCHEMA", "empty", None, "CREATE SCHEMA empty"),
+                object("TYPE", "mood", None, "CREATE TYPE public.mood AS ENUM ('a')"),
+                object("TYPE", "inner", None, "CREATE TYPE public.\"inner\" AS ENUM ('a')"),
+                object("DOMAIN", "outer", None, "CREATE DOMAIN public.outer AS public.\"inner\""),
+                object("TYPE", "unused", None, "CREATE TYPE public.unused AS ENUM ('a')"),
+                object("SEQUENCE", "users_id_seq", None, "CREATE SEQUENCE public.users_id_seq"),
+                object("SEQUENCE", "own_seq", None, "CREATE SEQUENCE public.own_seq"),
+                object("TABLE", "users", Some("users"), "CREATE TABLE public.users (m public.unused)"),
+                object("TABLE", "plain", Some("plain"), "CREATE TABLE public.plain (m public.mood)"),
+                object(
+                    "SEQUENCE OWNED BY",
+                    "users_id_seq",
+                    Some("users"),
+                    "ALTER SEQUENCE public.users_id_seq OWNED BY public.users.id",
+                ),
+                object("COMMENT", "COLUMN users.mail", None, "COMMENT ON COLUMN public.users.mail IS 'mood'"),
+                object("COMMENT", "COLUMN plain.m", None, "COMMENT ON COLUMN public.plain.m IS 'x'"),
+                object("FK CONSTRAINT", "plain to_users", Some("plain"), "ALTER TABLE …"),
+                object("FK CONSTRAINT", "plain to_plain", Some("plain"), "ALTER TABLE …"),
+            ],
+            tables: vec![def("users", vec![]), def("plain", vec![key("to_users", "users"), key("to_plain", "plain")])],
+            ..SchemaScript::default()
+        }
+    }
+
+    #[test]
+    fn given_tables_that_rules_reshape_when_left_out_then_all_that_is_theirs_goes_and_nothing_else() {
+        let ruled = BTreeSet::from([TableName::new("public", "users")]);
+        let names = |s: &SchemaScript| s.objects.iter().map(|o| o.name.clone()).collect::<Vec<_>>();
+        let out = without(script(), &ruled, vec!["public.outer[]".into()], false);
+        assert_eq!(
+            names(&out),
+            ["public", "mood", "inner", "outer", "own_seq", "plain", "COLUMN plain.m", "plain to_plain"]
+        );
+        assert_eq!((out.tables.len(), out.tables[0].foreign_keys.len(), out.remarks.len()), (1, 1, 1));
+        assert!(
+            out.remarks[0].starts_with("public.plain: foreign key to_users is left out: a rule reshapes public.users")
+        );
+        // The whole database comes with what no table needs.
+        let all = without(script(), &ruled, vec![], true);
+        assert!(names(&all).contains(&"unused".to_owned()) && names(&all).contains(&"empty".to_owned()));
+        assert_eq!(without(script(), &BTreeSet::new(), vec![], false), script());
+    }
 }

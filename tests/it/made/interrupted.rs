@@ -89,3 +89,26 @@ fn given_a_rule_that_writes_another_table_now_when_started_then_that_one_is_made
     assert_eq!(daemon.exit_status(), 1);
     assert!(daemon.log().contains("app.items: the target has no such table"), "{}", daemon.log());
 }
+
+#[test]
+fn given_a_new_rule_that_passes_a_type_which_was_left_behind_when_started_then_the_type_comes_too() {
+    let (db, mut source, mut target, config) = prepared("made_type");
+    let of = |more: &str| {
+        let rule = "[tables]\ninclude = [\"public.old_a\", \"public.users\"]\n[[rule]]\nfrom = \"public.users\"\nto = \"app.TO\"\ndrop = [\"secret\", \"tags\"MORE]\n";
+        let (to, drop) = if more.is_empty() { ("people", "") } else { ("moodless", more) };
+        config.clone().without_extra().extra(&rule.replace("TO", to).replace("MORE", drop))
+    };
+    let mut daemon = Daemon::spawn(&of(", \"mood\""));
+    daemon.wait_level(&db.source);
+    let types = "select coalesce(string_agg(typname, ' ' order by typname), '') from pg_type where typtype in ('e', 'd') and oid >= 16384";
+    assert_eq!(target.one(types), "email");
+    assert_eq!(daemon.sigterm(), 0);
+    let mut daemon = Daemon::spawn(&of(""));
+    daemon.wait_level(&db.source);
+    source.run("update users set mood = 'sad' where id = 1");
+    daemon.wait_level(&db.source);
+    assert_eq!(target.one(types), "email mood");
+    assert_eq!(target.one("select mood from app.people where id = 1"), "sad");
+    assert_eq!(target.number("select count(*) from app.people"), 2000);
+    assert_eq!(target.number("select count(*) from app.moodless"), 0);
+}
