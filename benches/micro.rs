@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use switchyard::change::{Change, Op};
+use switchyard::pgwire::copytext;
 use switchyard::pipeline::batch::{Batch, Step};
 use switchyard::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use switchyard::source::mysql::binlog::{Body, Decoder, Flavour, OldRows, RowsEvent, TableLayout};
-use switchyard::source::postgres::{copytext, pgoutput};
+use switchyard::source::postgres::pgoutput;
 use switchyard::target::postgres::statements;
 use switchyard::transform::Compiled;
 use switchyard::transform::expr::{Expr, Input, Scratch};

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures Switchyard beside its peers and prints tables for docs/benchmarks.md.
 #
-#   scripts/bench.sh [copy] [stream] [capture] [rules] [latency] [memory] [micro] [option…]
+#   scripts/bench.sh [copy] [stream] [capture] [rules] [latency] [memory] [verify] [micro] [option…]
 #   scripts/bench.sh [my-copy] [pg-my-copy] [my-stream] [my-capture] [my-memory] [option…]
 #
 # Without names everything runs: about 35 minutes on a quiet machine with two cores. Options go to the benchmark:
@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,/^set -e/{/^set -e/!s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     micro) micro=yes ;;
-    copy | stream | capture | rules | latency | memory) names+=("$1") ;;
+    copy | stream | capture | rules | latency | memory | verify) names+=("$1") ;;
     my-copy | pg-my-copy | my-stream | my-capture | my-memory) names+=("$1") ;;
     --smoke)
       smoke=yes
@@ -28,13 +28,13 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ ${#names[@]} = 0 ] && [ "$micro" = no ]; then
-  names=(copy stream capture rules latency memory my-copy pg-my-copy my-stream my-capture my-memory)
+  names=(copy stream capture rules latency memory verify my-copy pg-my-copy my-stream my-capture my-memory)
   [ "$smoke" = yes ] || micro=yes
 fi
 case " ${options[*]-} " in
   *" --alone "*) ;;
   *)
-    for peer in "copy pgcopydb" "my-copy pgloader"; do
+    for peer in "copy pgcopydb" "verify pgcopydb" "my-copy pgloader"; do
       case " ${names[*]-} " in
         *" ${peer% *} "*)
           command -v "${peer#* }" >/dev/null || {

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::change::Refused;
+use crate::error::Result;
 use crate::position::Position;
-use crate::schema::TableName;
+use crate::schema::{Table, TableName};
 use crate::value::Row;
 
 /// Identifies the log that a checkpoint belongs to; stored beside it and compared before every tail. A recreated slot,
@@ -122,7 +124,7 @@ pub struct SourceFacts {
     pub extensions: Vec<String>,
 }
 
-/// What becomes of dates that are none: `0000-00-00`, and those with a month or day of zero.
+/// What becomes of dates that are none: `0000-00-00`, and those with a year, month or day of zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZeroDates {
@@ -131,4 +133,90 @@ pub enum ZeroDates {
     Keep,
     /// NULL is sent in their place.
     Null,
+}
+
+/// A row's two hashes: of its key, which says where it belongs, and of all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hashes {
+    /// Of the key's bytes.
+    pub key: u64,
+    /// Of all of the row's bytes.
+    pub row: u128,
+}
+
+impl Hashes {
+    /// Of bytes in a form that both sides share.
+    #[inline]
+    pub fn of(key: &[u8], row: &[u8]) -> Hashes {
+        Hashes { key: xxhash_rust::xxh3::xxh3_64(key), row: xxhash_rust::xxh3::xxh3_128(row) }
+    }
+}
+
+/// Rows whose column, a whole number, lies in a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The column, by its place in the table.
+    pub column: usize,
+    /// From this number on; `None` from the least.
+    pub from: Option<i128>,
+    /// Below this number; `None` to the greatest, and those without one.
+    pub to: Option<i128>,
+}
+
+/// Something of a schema that the two sides do not share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SchemaDifference {
+    /// The target's table.
+    pub table: String,
+    /// `missing_table`, `missing_column`, `extra_column`, `different_column`, and `missing_`, `invalid_` or `extra_` before
+    /// `index`, `constraint`, `foreign_key`, `trigger`.
+    pub kind: String,
+    /// The object's or column's name.
+    pub name: String,
+}
+
+/// Rows of a table that should have another table's row to refer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The foreign key's name, for people.
+    pub name: String,
+    /// The table that refers, with the columns of its key, or all.
+    pub table: TableName,
+    /// What tells its rows apart, in the report.
+    pub key: Vec<String>,
+    /// The columns that refer.
+    pub columns: Vec<String>,
+    /// The table that they refer to.
+    pub to: TableName,
+    /// The columns there.
+    pub referenced: Vec<String>,
+}
+
+/// What a scan reads.
+#[derive(Debug)]
+pub enum ScanBlock {
+    /// Rows.
+    Rows(Vec<Row>),
+    /// Rows in the raw form that was asked for, as their hashes.
+    Hashes(Vec<Hashes>),
+}
+
+/// Reads rows as a server has them now, on either side: for verification. One scan at a time.
+#[async_trait]
+pub trait Scanner: Send {
+    /// The raw forms whose bytes are equal for equal values of the table's columns, wherever they are read. Compared by name.
+    fn raw_forms(&self, table: &Table) -> Vec<&'static str>;
+    /// The least and the greatest value of a column that holds whole numbers; `None` if there is no row.
+    async fn extent(&mut self, table: &Table, column: usize) -> Result<Option<(i128, i128)>>;
+    /// Begins to read the table's columns. With `raw`, a form of [`Scanner::raw_forms`] and the columns of the key, blocks
+    /// are hashes. The previous scan must have been read to its end.
+    async fn open(&mut self, table: &Table, span: Option<&Span>, raw: Option<(&'static str, &[usize])>) -> Result<()>;
+    /// The next block; `None` at the end.
+    async fn next(&mut self) -> Result<Option<ScanBlock>>;
+    /// Keys of at most `limit` rows that refer to none, and how many there are.
+    async fn orphans(&mut self, reference: &Reference, limit: usize) -> Result<(u64, Vec<Row>)>;
+    /// The first value of the answer to a question of the operator's; nothing where it is NULL or there is no row.
+    async fn ask(&mut self, question: &str) -> Result<Option<String>>;
+    /// The rows that have one of these keys in `columns`: rows of the table's columns of which only those count.
+    async fn find(&mut self, table: &Table, columns: &[usize], keys: &[Row]) -> Result<Vec<Row>>;
 }

@@ -25,5 +25,6 @@ pub mod target;
 pub mod transform;
 pub mod transport;
 pub mod value;
+pub mod verify;
 
 pub use error::{Class, Error, Result, ResultExt};

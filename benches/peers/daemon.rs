@@ -48,7 +48,8 @@ impl Migration {
         Ok(Migration { name: name.to_owned(), config, log: folder.join(format!("{name}.log")), port })
     }
 
-    fn command(&self, command: &str) -> Command {
+    /// A command of the program with this configuration.
+    pub fn command(&self, command: &str) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_switchyard"));
         c.arg(command).arg("-c").arg(&self.config).stdin(Stdio::null());
         c

@@ -9,7 +9,7 @@
 //! | `daemon.rs` | the `switchyard` process: configuration, start, status, stop, peak memory |
 //! | `pair.rs` | one source with two targets kept level: native logical replication's and Switchyard's |
 //! | `report.rs` | medians, spreads, ratios, tables that can be pasted |
-//! | `copy.rs` `stream.rs` `capture.rs` `latency.rs` `rules.rs` `memory.rs` | one sub-benchmark each |
+//! | `copy.rs` `stream.rs` `capture.rs` `latency.rs` `rules.rs` `memory.rs` `verify.rs` | one sub-benchmark each |
 //! | `my_rig.rs` | MySQL and MariaDB servers with the same settings, SQL sessions, and the `mysql` program |
 //! | `my_table.rs` | the table of the copies between engines |
 //! | `my_load.rs` | the load of sysbench's `oltp_write_only` |
@@ -33,6 +33,7 @@ mod report;
 mod rig;
 mod rules;
 mod stream;
+mod verify;
 
 use clap::{Parser, ValueEnum};
 
@@ -51,6 +52,8 @@ enum Work {
     Rules,
     /// The largest memory that Switchyard held
     Memory,
+    /// Comparing two equal databases row by row: COPY of the rows, pgcopydb compare data, Switchyard
+    Verify,
     /// A copy of MariaDB into PostgreSQL: pgloader, Switchyard
     MyCopy,
     /// A copy of PostgreSQL into MySQL: LOAD DATA LOCAL, Switchyard
@@ -124,6 +127,7 @@ fn main() -> anyhow::Result<()> {
             Work::Latency => latency::run(&rig, &args)?,
             Work::Rules => rules::run(&rig, &args)?,
             Work::Memory => memory::run(&rig, &args)?,
+            Work::Verify => verify::run(&rig, &args)?,
             Work::MyCopy => my_copy::into_postgres(&rig, &args)?,
             Work::PgMyCopy => my_copy::into_mysql(&rig, &args)?,
             Work::MyStream => my_stream::run(&rig, &args)?,

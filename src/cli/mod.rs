@@ -10,6 +10,7 @@ mod progress;
 mod run;
 mod status;
 mod transform;
+mod verify;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -84,6 +85,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show a row before and after the rules, and what reverse would make of it
     Transform(transform::TransformArgs),
+    /// Compare source and target, row by row, while the stream runs
+    Verify(verify::VerifyArgs),
     /// Remove what the migration made on both servers, when it is over
     Finish(finish::FinishArgs),
     /// Watch the whole story on private servers of its own
@@ -146,6 +149,7 @@ fn execute(cli: Cli) -> Result<u8> {
         Command::Run(args) => block_on(run::run(global, args)),
         Command::Status(args) => status::run(global, args),
         Command::Transform(args) => block_on(transform::run(global, args)),
+        Command::Verify(args) => block_on(verify::run(global, args)),
         Command::Finish(args) => block_on(finish::run(global, args)),
         Command::Demo(args) => block_on(demo::run(args.clone())),
     }

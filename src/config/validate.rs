@@ -189,7 +189,6 @@ pub(super) fn notices(config: &Config) -> Vec<String> {
     };
     unused(!config.source.replicas.is_empty(), "source.replicas");
     unused(!config.target.replicas.is_empty(), "target.replicas");
-    unused(!config.verify.asserts.is_empty(), "verify.assert");
     unused(!config.cutover.hook.is_empty(), "cutover.hook");
     unused(!config.telemetry.otlp_endpoint.is_empty(), "telemetry.otlp_endpoint");
     out

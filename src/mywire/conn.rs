@@ -260,7 +260,8 @@ impl MyConn {
                 body.len(),
                 self.max_allowed_packet
             ))
-            .hint("raise max_allowed_packet on that server: it must hold the largest row"));
+            .with_code(errors::TOO_LARGE.to_string())
+            .hint(errors::RAISE_PACKET));
         }
         self.state = State::Busy;
         self.sequence = 0;

@@ -5,6 +5,12 @@
 use super::packet::ServerError;
 use crate::error::{Class, Error};
 
+/// A packet that is larger than max_allowed_packet (`ER_NET_PACKET_TOO_LARGE`); so are statements that we do not even send.
+pub const TOO_LARGE: u16 = 1153;
+/// What to do then.
+pub const RAISE_PACKET: &str =
+    "SET GLOBAL max_allowed_packet = 1073741824 on that server: it must hold the largest row; then start again";
+
 /// The class of an error number; `message` decides where one number means several things.
 pub fn class_of(code: u16, message: &str) -> Class {
     match code {
@@ -59,7 +65,7 @@ pub fn from_server(doing: impl std::fmt::Display, e: &ServerError) -> Error {
         1040 => "the server has no connection left: raise max_connections or close others",
         1203 | 1226 => "the account has no connection left: raise its limits",
         1021 | 1114 => "the server's disk is full: free space there; Switchyard goes on by itself",
-        1153 => "raise max_allowed_packet on that server: it must hold the largest row",
+        TOO_LARGE => RAISE_PACKET,
         1142 | 1143 | 1227 | 1370 => "grant the account what it lacks; `switchyard check` lists what it needs",
         1148 | 3948 | 4166 => "let it load rows: SET GLOBAL local_infile = ON on that server",
         1251 | 2059 => "use an account with caching_sha2_password, mysql_native_password or ed25519",
@@ -70,6 +76,15 @@ pub fn from_server(doing: impl std::fmt::Display, e: &ServerError) -> Error {
         _ => return error,
     };
     error.hint(hint)
+}
+
+/// `'reader'@'%'`, where the server denies an account the database itself (`ER_DBACCESS_DENIED_ERROR`).
+pub fn denied_account(e: &Error) -> Option<&str> {
+    if e.code() != Some("1044") {
+        return None;
+    }
+    let (_, rest) = e.message().split_once("Access denied for user ")?;
+    rest.split_once(" to database ").map(|(account, _)| account)
 }
 
 /// One number for everything that ends a replica's stream for good.

@@ -8,6 +8,7 @@ pub mod control;
 pub mod errors;
 mod handshake;
 pub mod load;
+pub mod misprint;
 pub mod packet;
 pub mod quote;
 pub mod rows;

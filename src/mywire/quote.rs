@@ -28,6 +28,63 @@ pub fn literal(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// A string as the servers print labels and constant defaults (`append_unescaped`, sql/unireg.cc).
+pub fn printed(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('\'');
+    for c in text.chars() {
+        match c {
+            '\'' => out.push_str("''"),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\0' => out.push_str("\\0"),
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// Reads a string that [`printed`] has written, at the front of `text`; and what follows it. `None` if there is none.
+pub fn read_printed(text: &str) -> Option<(String, &str)> {
+    let inner = text.strip_prefix('\'')?;
+    let mut out = String::new();
+    let mut chars = inner.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\'' => match inner.get(at + 1..)?.starts_with('\'') {
+                true => {
+                    chars.next();
+                    out.push('\'');
+                }
+                false => return Some((out, inner.get(at + 1..)?)),
+            },
+            '\\' => out.push(match chars.next()?.1 {
+                'n' => '\n',
+                'r' => '\r',
+                '0' => '\0',
+                'Z' => '\u{1a}',
+                other => other,
+            }),
+            c => out.push(c),
+        }
+    }
+    None
+}
+
+/// The strings of a printed list, `'a','it''s'`.
+pub fn read_labels(list: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = list;
+    while let Some(at) = rest.find('\'') {
+        let Some((label, more)) = rest.get(at..).and_then(read_printed) else { break };
+        found.push(label);
+        rest = more;
+    }
+    found
+}
+
 /// A literal, or `NULL`.
 pub fn optional_literal(text: Option<&str>) -> String {
     text.map_or_else(|| "NULL".to_owned(), literal)

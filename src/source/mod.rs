@@ -7,7 +7,7 @@ pub mod postgres;
 pub mod queue;
 
 pub use crate::exchange::{
-    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, LogIdentity, SourceFacts,
+    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, LogIdentity, Scanner, SourceFacts,
     TablePlan, ZeroDates,
 };
 
@@ -116,6 +116,13 @@ pub trait Source: Send + Sync {
     async fn mark(&self, token: &str) -> Result<Position>;
     /// Reads one row by its key as it is now, and a place in the log not before that read.
     async fn reread(&self, table: &Table, key: &Row) -> Result<(Option<Row>, Position)>;
+    /// A session that reads rows as they are now, for verification.
+    async fn scanner(&self) -> Result<Box<dyn Scanner>> {
+        Err(crate::Error::fatal(format!(
+            "rows of a source of engine {} cannot be compared by this version",
+            self.engine()
+        )))
+    }
     /// Removes everything that `begin` made. Says what it removed. Repeating it is harmless.
     async fn finish(&self) -> Result<Vec<String>>;
 }

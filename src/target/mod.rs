@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::DeadLetter;
 use crate::error::Result;
-use crate::exchange::{CopyBlock, CopyFormat, LogIdentity, SourceFacts, TablePlan};
+use crate::exchange::{CopyBlock, CopyFormat, LogIdentity, Scanner, SchemaDifference, SourceFacts, TablePlan};
 use crate::finding::Finding;
 pub use crate::pipeline::batch::BatchEnd;
 
@@ -222,6 +222,18 @@ pub trait Target: Send + Sync {
     async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>>;
     /// Refreshes planner statistics of loaded tables.
     async fn analyze(&self, tables: &[TableName]) -> Result<()>;
+    /// A session that reads rows as they are now, for verification.
+    async fn scanner(&self) -> Result<Box<dyn Scanner>> {
+        Err(crate::Error::fatal(format!(
+            "rows of a target of engine {} cannot be compared by this version",
+            self.engine()
+        )))
+    }
+    /// What of the script (in this engine's dialect) these tables, by their names here, have not, and what they have beyond it.
+    async fn schema_differences(&self, script: &SchemaScript, tables: &[TableName]) -> Result<Vec<SchemaDifference>> {
+        let _ = (script, tables);
+        Err(crate::Error::fatal(format!("schemas of engine {} cannot be compared by this version", self.engine())))
+    }
     /// Puts back what `quiesce` took away, validates what was left unvalidated, and drops the bookkeeping.
     /// Says what it did. Repeating it is harmless.
     async fn finish(&self) -> Result<Vec<String>>;

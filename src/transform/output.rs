@@ -88,6 +88,18 @@ impl Output {
         self.program.is_none()
     }
 
+    /// The source's column whose values are this field's, as they are.
+    pub fn plain(&self, field: usize) -> Option<usize> {
+        match &self.program {
+            None => Some(field),
+            Some(p) if p.items.is_some() => None,
+            Some(p) => match p.fields.get(field) {
+                Some(FieldFrom::Column(c)) => Some(*c),
+                _ => None,
+            },
+        }
+    }
+
     /// Whether rows are items of a list, several to a row of the source.
     pub fn is_items(&self) -> bool {
         self.program.as_ref().is_some_and(|p| p.items.is_some())

@@ -95,6 +95,7 @@ const BOTH: &[&str] = &[
     "ALTER TABLE t ADD UNIQUE (price, kind), ADD UNIQUE KEY (price), ADD KEY (price)",
     "ALTER TABLE t DROP COLUMN name, ADD UNIQUE u (kind)",
     "ALTER TABLE t ADD FOREIGN KEY (n) REFERENCES t2 (id) ON DELETE SET NULL ON UPDATE CASCADE",
+    "ALTER TABLE t ADD COLUMN slashed ENUM('a\\\\b','n\\nl','q''q') NOT NULL DEFAULT 'a\\\\b', ADD COLUMN words VARCHAR(20) DEFAULT 'w\\\\x\\ny''z'",
     "ALTER TABLE t RENAME COLUMN name TO `select`, RENAME COLUMN n TO `a``b`",
     // Options and comments.
     "ALTER TABLE t ENGINE=InnoDB, COMMENT = 'x, ADD y int', AUTO_INCREMENT 1000, ROW_FORMAT=DYNAMIC KEY_BLOCK_SIZE=0",

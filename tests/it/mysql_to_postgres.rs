@@ -17,12 +17,14 @@ pub struct Pair {
 
 impl Pair {
     pub fn start(install: &sandbox::MyInstall) -> Pair {
+        Pair::of(quick(install))
+    }
+    pub fn of(source: MyServer) -> Pair {
         let pg = sandbox::find_postgres(None).unwrap();
         let target = PgServer::builder(&pg).setting("fsync", "off").start().unwrap();
         let name = fresh_name("m");
         target.psql(&format!("create database {name}")).unwrap();
-        let source = quick(install);
-        source.sql("create database shop character set utf8mb4").unwrap();
+        source.sql("create database if not exists shop character set utf8mb4").unwrap();
         Pair { source, target, name }
     }
     pub fn config(&self) -> Config {
@@ -30,6 +32,22 @@ impl Pair {
     }
     pub fn on_target(&self) -> Sql {
         Sql::connect(&self.target.url(&self.name))
+    }
+    pub fn at_source(&self, sql: &str) -> String {
+        self.source.sql_in("shop", sql).unwrap_or_else(|e| panic!("{sql}: {e:#}"))
+    }
+    /// Waits until everything that was committed at the source so far is on the target.
+    pub fn level(&self, daemon: &mut Daemon) {
+        daemon.ready();
+        let token = fresh_name("level");
+        self.at_source(&format!(
+            "create table if not exists level (token varchar(60) primary key); insert into level values ('{token}')"
+        ));
+        let mut sql = self.on_target();
+        wait_until("the target is level", PATIENCE, || {
+            assert!(daemon.is_running(), "the daemon ended while the test waited for the target");
+            sql.try_rows(&format!("select 1 from level where token = '{token}'")).is_ok_and(|r| r.len() == 1)
+        });
     }
 }
 

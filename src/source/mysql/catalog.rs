@@ -1,20 +1,22 @@
 //! Tables, columns, keys and row identities as `information_schema` has them, in a fixed number of queries for any number
 //! of tables.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::mywire::quote::qualified;
 use mysql_async::Conn;
 
+use super::cascade::Cascade;
 use super::columns;
 use super::ddl::shadow::{belongs, shadow_of};
+use super::misprints::{self, Mended};
 use super::types::ColumnType;
 use crate::definition::{
     ColumnDef, DataType, DefaultValue, ForeignAction, ForeignKeyDef, IndexDef, KeyColumn, TableDef,
 };
 use crate::error::Result;
 use crate::mywire::control;
+use crate::mywire::quote::{qualified, read_printed};
 use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableName};
 use crate::source::ids::TableIds;
 use crate::transform::select::Selection;
@@ -35,12 +37,10 @@ pub struct Described {
     pub engine: String,
     /// Bytes of a row, by the server's statistics.
     pub row_bytes: u64,
-    /// Foreign keys whose actions change rows of this table without a statement of their own.
-    pub cascades: Vec<String>,
 }
 
 /// All selected tables in name order, and the views and other things beside them that stay behind.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Catalog {
     /// The tables.
     pub tables: Vec<Described>,
@@ -48,6 +48,10 @@ pub struct Catalog {
     pub shadows: Vec<Described>,
     /// Views, routines, events and triggers in the schemas of the selection: `view shop.totals`.
     pub beside: Vec<String>,
+    /// Foreign keys of all tables, also those that are not selected, that change rows by themselves.
+    pub cascades: Vec<Cascade>,
+    /// What the server printed otherwise than it is; the tables have it as it is.
+    pub mended: Mended,
 }
 
 type Rows = Vec<Vec<Option<String>>>;
@@ -65,7 +69,7 @@ pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &T
          WHERE table_schema NOT IN ({NOT_USERS}) ORDER BY table_schema, table_name"
     ))
     .await?;
-    let columns = ask(format!(
+    let mut columns = ask(format!(
         "SELECT table_schema, table_name, column_name, ordinal_position, column_default, is_nullable, column_type, \
          character_set_name, collation_name, extra, generation_expression, column_comment \
          FROM information_schema.columns WHERE table_schema NOT IN ({NOT_USERS}) \
@@ -139,13 +143,21 @@ pub async fn read(conn: &mut Conn, mariadb: bool, selection: &Selection, ids: &T
         false => Vec::new(),
     };
 
+    let whole: BTreeSet<TableName> = tables
+        .iter()
+        .filter(|t| text(t, 7) == "BASE TABLE")
+        .map(|t| TableName::new(text(t, 0), text(t, 1)))
+        .filter(|t| selection.selects(t))
+        .collect();
+    let mended = misprints::mend(conn, mariadb, |t| whole.contains(t), &mut columns).await?;
+    let cascades = cascades(&references);
     let mut of_table = ByTable::default();
     of_table.fill(columns, |t| &mut t.columns);
     of_table.fill(statistics, |t| &mut t.statistics);
     of_table.fill(references, |t| &mut t.references);
     of_table.fill(triggers, |t| &mut t.triggers);
     of_table.fill(documents, |t| &mut t.documents);
-    let mut catalog = Catalog::default();
+    let mut catalog = Catalog { cascades, mended, ..Catalog::default() };
     let mut schemas: Vec<String> = Vec::new();
     for row in &tables {
         let name = TableName::new(text(row, 0), text(row, 1));
@@ -267,11 +279,11 @@ fn describe(name: TableName, row: &[Option<String>], parts: &Parts, ids: &TableI
     let (identity, name_of_key) = identity(&table, &def);
     table.identity = identity;
     table.has_secondary_unique = def.indexes.iter().any(|i| i.unique && Some(&i.name) != name_of_key.as_ref());
-    let cascades = references(&mut def, &parts.references);
+    references(&mut def, &parts.references);
     def.left_behind.extend(parts.triggers.iter().map(|t| format!("trigger {}", text(t, 2))));
     let rows = table.estimated_rows.max(1);
     let row_bytes = number(row, 5).max(table.bytes / rows).max(1);
-    Described { table: Arc::new(table), types, def, engine: text(row, 2), row_bytes, cascades }
+    Described { table: Arc::new(table), types, def, engine: text(row, 2), row_bytes }
 }
 
 fn column(c: &[Option<String>]) -> (Column, ColumnDef, Option<String>) {
@@ -330,7 +342,8 @@ pub fn default_value(text: &str, computed: bool, on_update: bool, data: &crate::
         return DefaultValue::Literal(format!("{bits:0>width$}"));
     }
     if let Some(quoted) = text.strip_prefix('\'').and_then(|t| t.strip_suffix('\'')) {
-        return DefaultValue::Literal(quoted.replace("''", "'").replace("\\\\", "\\"));
+        let constant = read_printed(text).filter(|(_, rest)| rest.is_empty()).map(|(text, _)| text);
+        return DefaultValue::Literal(constant.unwrap_or_else(|| quoted.to_owned()));
     }
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     if computed || (!is_number && text.contains('(')) {
@@ -389,16 +402,11 @@ fn identity(table: &Table, def: &TableDef) -> (RowIdentity, Option<String>) {
     (RowIdentity::AllColumns, None)
 }
 
-fn references(def: &mut TableDef, rows: &Rows) -> Vec<String> {
-    let mut cascades = Vec::new();
+fn references(def: &mut TableDef, rows: &Rows) {
     for r in rows {
         let name = text(r, 2);
         if def.foreign_keys.last().is_none_or(|f| f.name != name) {
             let (on_delete, on_update) = (action(&text(r, 7)), action(&text(r, 8)));
-            let acts = |a| matches!(a, ForeignAction::Cascade | ForeignAction::SetNull | ForeignAction::SetDefault);
-            if acts(on_delete) || acts(on_update) {
-                cascades.push(name.clone());
-            }
             def.foreign_keys.push(ForeignKeyDef {
                 name,
                 columns: Vec::new(),
@@ -413,7 +421,36 @@ fn references(def: &mut TableDef, rows: &Rows) -> Vec<String> {
             key.referenced.push(text(r, 6));
         }
     }
-    cascades
+}
+
+/// The foreign keys that change rows by themselves.
+fn cascades(rows: &Rows) -> Vec<Cascade> {
+    let acts = |rule: &str| {
+        matches!(action(rule), ForeignAction::Cascade | ForeignAction::SetNull | ForeignAction::SetDefault)
+    };
+    let mut all: Vec<Cascade> = Vec::new();
+    for r in rows {
+        let (child, name) = (TableName::new(text(r, 0), text(r, 1)), Some(text(r, 2)));
+        if all.last().is_none_or(|c| c.child != child || c.name != name) {
+            let parent = TableName::new(text(r, 4), text(r, 5));
+            let (on_delete, on_update) = (acts(&text(r, 7)), acts(&text(r, 8)));
+            all.push(Cascade {
+                name,
+                child,
+                columns: Vec::new(),
+                parent,
+                referenced: Vec::new(),
+                on_delete,
+                on_update,
+            });
+        }
+        if let Some(key) = all.last_mut() {
+            key.columns.push(text(r, 3));
+            key.referenced.push(text(r, 6));
+        }
+    }
+    all.retain(|c| c.on_delete || c.on_update);
+    all
 }
 
 /// What a foreign key does on DELETE and on UPDATE, by the table's own statement.

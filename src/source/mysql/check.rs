@@ -4,12 +4,15 @@ use std::collections::HashMap;
 
 use mysql_async::Conn;
 
+use super::cascade::Cascade;
 use super::catalog::{Catalog, Described};
-use crate::error::Result;
+use super::types::ColumnType;
+use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 use crate::mywire::conn::Flavour;
 use crate::mywire::control;
-use crate::mywire::quote::{literal, qualified};
+use crate::mywire::errors;
+use crate::mywire::quote::{literal, qualified, quoted};
 use crate::schema::RowIdentity;
 use crate::transform::select::Selection;
 
@@ -17,6 +20,8 @@ use crate::transform::select::Selection;
 const LISTED: usize = 20;
 /// Log that expires sooner than this may be gone before a stalled target has read it.
 const SHORT_EXPIRY_SECONDS: u64 = 86_400;
+/// Below this, large documents are likely to be larger than what the server can print.
+const SMALL_PACKET: u64 = 16 << 20;
 const SIDE: &str = "source";
 
 struct Report(Vec<Finding>);
@@ -49,12 +54,13 @@ pub async fn check(
     version: (u16, u16, u16),
     catalog: &Catalog,
     selection: &Selection,
+    database: Option<&str>,
 ) -> Result<Vec<Finding>> {
     let mut out = Report(Vec::new());
     versions(flavour, version, &mut out);
     let variables = variables(conn).await?;
     settings(flavour, &variables, &mut out);
-    privileges(conn, catalog, &mut out).await?;
+    privileges(conn, catalog, database, &mut out).await?;
     tables(flavour, version, &variables, catalog, &mut out);
     let names: Vec<_> = catalog.tables.iter().map(|d| d.table.name.clone()).collect();
     for pattern in selection.unmatched(&names) {
@@ -92,6 +98,16 @@ fn versions(flavour: Flavour, version: (u16, u16, u16), out: &mut Report) {
     } else {
         out.add(Severity::Ok, "version", text);
     }
+}
+
+/// The error of an account that may not even see the database, with all that it needs.
+pub fn unseen(e: Error, database: Option<&str>) -> Error {
+    let Some((account, database)) = errors::denied_account(&e).map(str::to_owned).zip(database) else { return e };
+    // A hint that says more than the one that it has.
+    Error::fatal(e.message().to_owned()).with_code("1044").hint(format!(
+        "at the source: GRANT SELECT, LOCK TABLES ON {}.* TO {account}; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {account}; or correct the database's name in source.url",
+        quoted(database)
+    ))
 }
 
 async fn variables(conn: &mut Conn) -> Result<HashMap<String, String>> {
@@ -181,7 +197,7 @@ fn settings(flavour: Flavour, v: &HashMap<String, String>, out: &mut Report) {
     }
 }
 
-async fn privileges(conn: &mut Conn, catalog: &Catalog, out: &mut Report) -> Result<()> {
+async fn privileges(conn: &mut Conn, catalog: &Catalog, database: Option<&str>, out: &mut Report) -> Result<()> {
     let doing = "reading the privileges at the source";
     let user = control::rows(conn, doing, "SELECT CURRENT_USER()").await?;
     let user = user.into_iter().next().and_then(|mut r| r.pop().flatten()).unwrap_or_default();
@@ -215,9 +231,19 @@ async fn privileges(conn: &mut Conn, catalog: &Catalog, out: &mut Report) -> Res
     }
     let mut schemas: Vec<&str> = catalog.tables.iter().map(|d| d.table.name.schema.as_str()).collect();
     schemas.dedup();
+    // Without it the server shows neither tables nor columns; it may have been granted table by table.
+    match database {
+        Some(home) if schemas.is_empty() && !has(home, "SELECT") => {
+            lacking.push(("SELECT", "to see its tables", format!("{}.*", quoted(home))));
+        }
+        _ => {}
+    }
+    for d in catalog.tables.iter().filter(|d| d.def.columns.is_empty()) {
+        lacking.push(("SELECT", "to read it", qualified(&d.table.name)));
+    }
     for schema in schemas {
         if !has(schema, "LOCK TABLES") {
-            let on = format!("{}.*", crate::mywire::quote::quoted(schema));
+            let on = format!("{}.*", quoted(schema));
             lacking.push(("LOCK TABLES", "to open the snapshot's sessions at one moment", on));
         }
     }
@@ -263,6 +289,23 @@ fn tables(
         }
     }
     out.each(Severity::Problem, "type", unreadable);
+    let unclear = catalog.mended.unclear.iter().map(|(table, what)| {
+        (
+            format!("{table}: the server prints the {what} with \"?\", which may stand for characters beyond U+FFFF; the target gets it so, and rows with other labels stop the copy"),
+            format!("let the account look: GRANT CREATE TEMPORARY TABLES ON {}.*; with binlog_format = ROW", quoted(&table.schema)),
+        )
+    });
+    out.each(Severity::Warning, "labels", unclear.collect());
+    let packet = variables.get("max_allowed_packet").and_then(|p| p.parse::<u64>().ok()).unwrap_or(u64::MAX);
+    let documents = catalog.tables.iter().flat_map(|d| &d.types).any(|t| matches!(t, Ok(ColumnType::Json)));
+    if documents && packet < SMALL_PACKET {
+        out.fix(
+            Severity::Warning,
+            "max_allowed_packet",
+            format!("max_allowed_packet is {packet} bytes at the source: a larger JSON document cannot be copied"),
+            "SET GLOBAL max_allowed_packet = 1073741824, at least until the copy is over",
+        );
+    }
     let keyless = catalog.tables.iter().filter(|d| d.table.identity == RowIdentity::AllColumns).map(|d| {
         let what = format!("{}: no primary key: rows are found by all their columns, one by one", d.table.name);
         (what, format!("ALTER TABLE {} ADD PRIMARY KEY (…)", name(d)))
@@ -273,17 +316,19 @@ fn tables(
         && version >= (9, 6, 0)
         && variables.get("innodb_native_foreign_keys").is_none_or(|v| v == "OFF");
     if !by_sql {
-        let cascades = catalog.tables.iter().filter(|d| !d.cascades.is_empty()).map(|d| {
+        let instead = match flavour == Flavour::Mysql && version >= (9, 6, 0) {
+            true => "start the server with innodb_native_foreign_keys = OFF, or let the key refuse: ",
+            false => "let the key refuse, and the application delete or change these rows: ",
+        };
+        let selected = |c: &&Cascade| catalog.tables.iter().any(|d| d.table.name == c.child);
+        let cascades = catalog.cascades.iter().filter(selected).map(|c| {
+            let (child, key) = (&c.child, c.name.as_deref().unwrap_or_default());
             (
                 format!(
-                    "{}: foreign key {} changes rows by itself (CASCADE or SET NULL), and this server writes such changes into no log",
-                    d.table.name,
-                    d.cascades.join(", ")
+                    "{child}: foreign key {key} changes rows by itself when rows of {} change (CASCADE or SET NULL), and this server writes such changes into no log",
+                    c.parent
                 ),
-                format!(
-                    "make the keys of {} refuse instead (ON DELETE RESTRICT ON UPDATE RESTRICT) and let the application delete the rows, or exclude the table",
-                    name(d)
-                ),
+                format!("{instead}{}; or exclude {child}", c.mended()),
             )
         });
         out.each(Severity::Problem, "cascade", cascades.collect());

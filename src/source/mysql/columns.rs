@@ -3,6 +3,7 @@
 //! `int(11) unsigned zerofill`, `decimal(10,2)`, `enum('a','it''s')`: manual, "Data Types".
 
 use crate::definition::DataType;
+use crate::mywire::quote::read_printed;
 use crate::schema::Kind;
 
 /// A type as it is written: its word, what stands in brackets, and the words behind.
@@ -67,21 +68,31 @@ pub fn read(text: &str) -> Written {
 /// What stands between brackets: `10,2` or `'a','it''s'`; and what follows them.
 fn bracket(text: &str) -> (Vec<String>, &str) {
     let mut out = vec![String::new()];
-    let mut quoted = false;
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
         let last = out.len() - 1;
-        match c {
-            '\'' if quoted && chars.peek().is_some_and(|(_, c)| *c == '\'') => {
-                chars.next();
-                out[last].push('\'');
+        let behind = &rest[c.len_utf8()..];
+        rest = match c {
+            '\'' => match read_printed(rest) {
+                Some((label, more)) => {
+                    out[last].push_str(&label);
+                    more
+                }
+                // Not closed.
+                None => break,
+            },
+            ',' => {
+                out.push(String::new());
+                behind
             }
-            '\'' => quoted = !quoted,
-            ',' if !quoted => out.push(String::new()),
-            ')' if !quoted => return (out, &text[at + 1..]),
-            c if c.is_whitespace() && !quoted => {}
-            c => out[last].push(c),
-        }
+            ')' => return (out, behind),
+            c => {
+                if !c.is_whitespace() {
+                    out[last].push(c);
+                }
+                behind
+            }
+        };
     }
     (out, "")
 }

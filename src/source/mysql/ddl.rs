@@ -26,7 +26,7 @@ pub mod written;
 mod tests;
 
 pub use known::{Consequence, Known, World};
-pub use parse::read;
+pub use parse::{read, writes};
 pub use shape::{Key, keys_of};
 
 use crate::definition::DataType;
@@ -169,6 +169,8 @@ pub struct CreateTable {
     pub columns: Vec<ColumnText>,
     /// Its keys as written, those that stand with columns included.
     pub keys: Vec<KeyText>,
+    /// Its foreign keys.
+    pub foreign: Vec<ForeignText>,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
     /// MariaDB's OR REPLACE: a table of that name is dropped first.
@@ -223,6 +225,13 @@ pub enum AlterOp {
     },
     /// ADD a key or an index.
     AddKey(KeyText),
+    /// ADD a foreign key.
+    AddForeign(ForeignText),
+    /// DROP FOREIGN KEY.
+    DropForeign {
+        /// Its name.
+        name: String,
+    },
     /// DROP KEY, DROP PRIMARY KEY (`PRIMARY`), or DROP CONSTRAINT of what may be a key.
     DropKey {
         /// The key's name.
@@ -334,4 +343,21 @@ pub struct KeyText {
     pub text: String,
     /// IF NOT EXISTS stood before it.
     pub conditional: bool,
+}
+
+/// A foreign key as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignText {
+    /// Its name, if it has one of its own.
+    pub name: Option<String>,
+    /// The table's columns.
+    pub columns: Vec<String>,
+    /// Database, if it was named, and table that it refers to.
+    pub parent: (Option<String>, String),
+    /// That table's columns, if they were named.
+    pub referenced: Vec<String>,
+    /// ON DELETE changes rows.
+    pub on_delete: bool,
+    /// ON UPDATE changes rows.
+    pub on_update: bool,
 }

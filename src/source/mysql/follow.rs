@@ -9,12 +9,14 @@ use super::binlog::{
     Body, Flavour, KnownColumn, LogEvent, OldRows, Query, QueryKind, RowsEvent, Step, TableLayout, TableMap,
     TableMapEvent, TransactionTracker,
 };
+use super::cascade::{Acting, Cascades};
 use super::columns;
 use super::ddl::{self, AlterOp, Consequence, Key, Session, Stated, World};
 use super::types::{ColumnType, is_zero_date};
 use crate::change::{Begin, Change, Commit, DdlEffect, Event, Op, Parcel};
 use crate::error::{Error, Result};
 use crate::exchange::ZeroDates;
+use crate::mywire::quote::printed;
 use crate::position::{BinlogPosition, Passed, Position, TransactionId};
 use crate::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
 use crate::transform::select::Selection;
@@ -42,6 +44,8 @@ pub struct Known {
     pub zero_dates: ZeroDates,
     /// Whether the server stores names of tables in lower case.
     pub lower_case: bool,
+    /// Foreign keys that change rows by themselves.
+    pub cascades: Cascades,
 }
 
 /// The transaction under way.
@@ -69,6 +73,15 @@ enum Mapped {
     },
 }
 
+/// What the log's number stands for.
+#[derive(Clone)]
+struct Numbered {
+    /// What the log said of the table.
+    said: Bytes,
+    mapped: Arc<Mapped>,
+    acting: Option<Arc<Acting>>,
+}
+
 /// Follows the log.
 pub struct Follower {
     known: Known,
@@ -81,8 +94,8 @@ pub struct Follower {
     said: Vec<String>,
     /// As they were described to the stream last.
     announced: HashMap<TableName, Arc<Table>>,
-    /// By the log's number, with what it said of the table.
-    maps: HashMap<u64, (Bytes, Arc<Mapped>)>,
+    /// By the log's number.
+    maps: HashMap<u64, Numbered>,
     /// Behind the last transaction.
     position: BinlogPosition,
     open: Option<Open>,
@@ -160,7 +173,11 @@ impl Follower {
         if let Body::Query(query) = &event.body
             && query.kind() == QueryKind::Rows
         {
-            return self.statement(query);
+            self.statement(query)?;
+            return match self.tracker.pass(&event)? {
+                Step::Single => self.commit(end, out),
+                _ => Ok(()),
+            };
         }
         if let Body::Payload(_) = &event.body {
             // Events inside of it do not know where it ends.
@@ -232,22 +249,23 @@ impl Follower {
         }
     }
 
-    /// Rows were changed by a statement that is in the log in their place. It may reach selected tables through a view, a
-    /// trigger or a function: only one that neither ran in a selected table's database nor names such a one is let pass.
+    /// Rows were changed by a statement that is in the log in their place. It may reach selected tables by a trigger, a
+    /// view, a function or a foreign key, whatever it names. Only what servers write into tables of their own, which can
+    /// have none of these, is let pass (hosted ones do, row by row or not).
     fn statement(&self, query: &Query) -> Result<()> {
-        let text =
-            query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned()).to_lowercase();
-        let named = |name: &str| text.contains(&name.to_lowercase());
-        let concerned = |t: &&TableName| query.schema == t.schema || named(&t.schema) || named(&t.name);
-        match self.keys.keys().chain(self.announced.keys()).find(concerned) {
-            None => Ok(()),
-            Some(table) => Err(Error::fatal(format!(
-                "the source logged a statement instead of the rows that it changed, in database {:?}; it may have changed {table}",
-                query.schema
-            ))
+        let text = query.text().unwrap_or_else(|_| String::from_utf8_lossy(&query.statement).into_owned());
+        let session = query.sql_mode.map_or(self.session.clone(), |bits| self.session.clone().with_sql_mode(bits));
+        let what = match ddl::writes(&text, &query.schema, &session) {
+            Some((_, table)) if table.schema.eq_ignore_ascii_case("mysql") => return Ok(()),
+            Some((verb, table)) => format!("{} of {table}", verb.to_uppercase()),
+            None => format!("statement in database {:?}", query.schema),
+        };
+        Err(Error::fatal(format!("the source logged a statement instead of the rows that it changed: {what}"))
             .with_code("switchyard:statement")
-            .hint("a session of the source set binlog_format to STATEMENT or MIXED: set it to ROW everywhere, then copy anew")),
-        }
+            .hint(
+                "it may have changed selected tables, also by a trigger, a view or a function. A session of the source set \
+                 binlog_format to STATEMENT or MIXED: set it to ROW everywhere, then copy anew",
+            ))
     }
 
     fn begin(&mut self, out: &mut Parcel) {
@@ -317,6 +335,9 @@ impl Follower {
             names.filter_map(|n| Some((n.clone(), self.tables.table(n)?.clone()))).collect();
         let stated = ddl::read(&text, &query.schema, &session);
         let consequences = self.tables.carry(&text, &stated, &session, &world);
+        if self.known.cascades.note(&stated) {
+            self.maps.clear();
+        }
         for consequence in consequences {
             self.maps.clear();
             match consequence {
@@ -357,12 +378,14 @@ impl Follower {
     }
 
     fn table_map(&mut self, event: TableMapEvent) -> Result<()> {
-        if self.maps.get(&event.table_id).is_some_and(|(said, _)| *said == event.body) {
+        if self.maps.get(&event.table_id).is_some_and(|n| n.said == event.body) {
             return Ok(());
         }
         let map =
             event.parse().map_err(|e| Error::fatal(format!("a table in the source's log cannot be read: {e}")))?;
         let name = TableName::new(map.schema.clone(), map.table.clone());
+        let followed = |t: &TableName| self.known.selection.selects(t) && !self.tables.is_shadow(t);
+        let acting = Acting::new(self.known.cascades.of(&name, followed), &map).map(Arc::new);
         let mapped = if (name.schema.as_str(), name.name.as_str()) == MARKERS {
             let layout = TableLayout::new(&map, None)?;
             match layout.columns.iter().position(|c| c.name == "token") {
@@ -374,7 +397,7 @@ impl Follower {
         } else {
             self.followed(&map, name)?
         };
-        self.maps.insert(event.table_id, (event.body, Arc::new(mapped)));
+        self.maps.insert(event.table_id, Numbered { said: event.body, mapped: Arc::new(mapped), acting });
         Ok(())
     }
 
@@ -465,13 +488,17 @@ impl Follower {
     }
 
     fn rows(&mut self, event: &RowsEvent, out: &mut Parcel) -> Result<()> {
-        let Some((_, mapped)) = self.maps.get(&event.table_id) else {
+        let Some(Numbered { mapped, acting, .. }) = self.maps.get(&event.table_id).cloned() else {
             return Err(Error::fatal(format!(
                 "the source's log changes table number {} before it describes it",
                 event.table_id
             )));
         };
-        let mapped = mapped.clone();
+        // MariaDB has another meaning for the bit, or none.
+        let logged = event.cascades_logged && !self.session.mariadb;
+        if let Some(acting) = acting.filter(|_| !logged && !event.no_foreign_key_checks) {
+            acting.look(event)?;
+        }
         match &*mapped {
             Mapped::Ignored => Ok(()),
             Mapped::Markers(layout, token) => {
@@ -500,7 +527,7 @@ impl Follower {
                         table: table.id,
                         op: event.op,
                         old: change.old.map(|r| without_zero_dates(r, null_dates)),
-                        new: change.new,
+                        new: change.new.map(|r| without_zero_dates(r, null_dates)),
                     }));
                 }
                 Ok(())
@@ -578,8 +605,7 @@ fn described(name: &str, ty: &ColumnType, nullable: bool, number: i32) -> Column
 
 /// The type as DDL writes it, as far as the log tells.
 fn written(ty: &ColumnType) -> String {
-    let labels =
-        |l: &[Box<str>]| l.iter().map(|l| format!("'{}'", l.replace('\'', "''"))).collect::<Vec<_>>().join(",");
+    let labels = |l: &[Box<str>]| l.iter().map(|l| printed(l)).collect::<Vec<_>>().join(",");
     match ty {
         ColumnType::Int { width, unsigned } => {
             let word = match width {

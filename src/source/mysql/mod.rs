@@ -2,11 +2,13 @@
 
 pub mod binlog;
 mod bounds;
+mod cascade;
 pub mod catalog;
 mod check;
 pub mod columns;
 pub mod ddl;
 mod follow;
+mod misprints;
 mod place;
 mod script;
 mod snapshot;
@@ -80,7 +82,8 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
 
 impl MysqlSource {
     async fn connect(&self) -> Result<MyConn> {
-        MyConn::connect(&self.info, "source", &self.program, Preset::Source).await
+        let connected = MyConn::connect(&self.info, "source", &self.program, Preset::Source).await;
+        connected.map_err(|e| check::unseen(e, self.info.database.as_deref()))
     }
 
     async fn control(&self) -> Result<tokio::sync::MappedMutexGuard<'_, MyConn>> {
@@ -176,7 +179,8 @@ impl Source for MysqlSource {
     async fn check(&self) -> Result<Vec<Finding>> {
         let server = self.control().await?.server().clone();
         self.catalog_and(async |conn, catalog| {
-            check::check(conn, server.flavour, server.number, &catalog, &self.selection).await
+            check::check(conn, server.flavour, server.number, &catalog, &self.selection, self.info.database.as_deref())
+                .await
         })
         .await
     }
@@ -258,6 +262,7 @@ impl Source for MysqlSource {
             },
             whole_rows: self.whole_rows.clone(),
             zero_dates: self.zero_dates,
+            cascades: cascade::Cascades::new(catalog.cascades.clone(), names != "0"),
         };
         tail::run(conn, &self.program, from, known, &catalog, out).await
     }

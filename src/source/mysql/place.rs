@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::error::{Class, Error, Result, ResultExt};
 use crate::gtid::GtidSet;
 use crate::mywire::conn::{Flavour, MyConn};
-use crate::mywire::quote::literal;
 use crate::position::{BinlogPosition, Passed, Position};
 use crate::source::{LogHealth, LogIdentity};
 
@@ -47,8 +46,12 @@ pub async fn now(conn: &mut MyConn) -> Result<Position> {
     let (file, offset, set) = status(conn).await?;
     let passed = match conn.flavour() {
         Flavour::Mariadb => {
-            let sql = format!("SELECT BINLOG_GTID_POS({}, {offset})", literal(&file));
-            Passed::Domains(one(conn, doing, &sql).await?.parse().map_err(|e: String| Error::fatal(e))?)
+            // Not BINLOG_GTID_POS of that offset: it reads the whole file, and where an event in it is larger than
+            // max_allowed_packet it answers NULL, which would mean the log's very beginning. That this may be a little later
+            // than the offset does no harm: only ids are compared where there are ids, and rows of interest do not change
+            // between the two while a snapshot is opened, because their tables are locked.
+            let domains = one(conn, doing, "SELECT @@GLOBAL.gtid_binlog_pos").await?;
+            Passed::Domains(domains.parse().map_err(|e: String| Error::fatal(e))?)
         }
         Flavour::Mysql => match one(conn, doing, "SELECT @@GLOBAL.gtid_mode").await?.as_str() {
             "ON" => Passed::Sources(set.parse().map_err(|e: String| Error::fatal(e))?),

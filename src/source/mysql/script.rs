@@ -5,8 +5,8 @@ use mysql_async::Conn;
 
 use super::catalog::Catalog;
 use crate::error::{Error, Result};
-use crate::mywire::control;
 use crate::mywire::quote::qualified;
+use crate::mywire::{control, misprint};
 use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
 
 /// Asks for every table. `dialect` is the server's own.
@@ -28,9 +28,12 @@ pub async fn script(conn: &mut Conn, dialect: &str, catalog: &Catalog) -> Result
         let sql = format!("SHOW CREATE TABLE {}", qualified(name));
         let rows = control::rows(conn, "reading the source's schema", &sql).await?;
         let text = rows.into_iter().next().and_then(|mut r| r.pop().flatten());
-        let Some(text) = text else {
+        let Some(mut text) = text else {
             return Err(Error::retry(format!("{name}: the source's table was dropped just now")));
         };
+        for m in catalog.mended.misprints.iter().filter(|m| m.table == *name) {
+            text = misprint::mended(&text, &m.column, m.labels.as_deref(), m.default.as_deref());
+        }
         script.objects.extend(objects(name, &text));
         for left in &d.def.left_behind {
             script.remarks.push(format!("{name}: {left} is not brought to the target"));

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use super::bounds;
 use super::catalog::Described;
 use super::place;
-use super::types::{ColumnType, is_zero_date};
+use super::types::{ColumnType, TOO_LARGE, is_zero_date};
 use crate::error::{Error, Result, ResultExt};
 use crate::mywire::conn::MyConn;
 use crate::mywire::conninfo::MyConnInfo;
@@ -287,6 +287,8 @@ struct MyReader {
 struct Reading {
     name: TableName,
     columns: Vec<(String, ColumnType)>,
+    /// Which of them find a row.
+    key: Vec<usize>,
     /// NULL stands for dates that are none.
     null_dates: bool,
 }
@@ -327,7 +329,8 @@ impl ChunkReader for MyReader {
         let sql = format!("SELECT {list} FROM {}{filter}", qualified(&table.name));
         let Some(conn) = &mut self.conn else { return Err(Error::retry("the reading session is gone")) };
         let null_dates = self.zero_dates == ZeroDates::Null;
-        self.reading = Some(Reading { name: table.name.clone(), columns, null_dates });
+        let key = table.key().to_vec();
+        self.reading = Some(Reading { name: table.name.clone(), columns, key, null_dates });
         conn.query_start(&sql).await.with_context(doing)?;
         Ok(())
     }
@@ -347,6 +350,20 @@ impl ChunkReader for MyReader {
     }
 }
 
+/// `id=42`, of a row as it came.
+fn key_text(reading: &Reading, row: &[u8]) -> String {
+    let fields: Vec<_> = packet::text_fields(row).map_while(|f| f.ok()).collect();
+    let value = |k: &usize| {
+        let text = fields.get(*k).cloned().flatten().and_then(|place| row.get(place));
+        let text = text.map_or("NULL".into(), String::from_utf8_lossy);
+        format!("{}={text}", reading.columns.get(*k).map_or("", |(name, _)| name))
+    };
+    match reading.key.is_empty() {
+        true => "(the table has no key)".to_owned(),
+        false => reading.key.iter().map(value).collect::<Vec<_>>().join(","),
+    }
+}
+
 /// Rows of a block in canonical text form, all in one buffer.
 fn rows(reading: &Reading, block: &RowBlock) -> Result<Vec<Row>> {
     let mut made = RowsBuilder::with_capacity(block.len(), block.bytes() + block.bytes() / 4);
@@ -362,8 +379,12 @@ fn rows(reading: &Reading, block: &RowBlock) -> Result<Vec<Row>> {
                         continue;
                     }
                     kind.render_text(text, made.buffer()).map_err(|e| {
-                        Error::fatal(format!("{}: a value of column {name} cannot be read: {e}", reading.name))
-                            .hint("mend the row at the source, or exclude the table")
+                        let row = key_text(reading, row);
+                        let what = format!("{}: column {name} of the row {row} cannot be read: {e}", reading.name);
+                        Error::fatal(what).hint(match e == TOO_LARGE {
+                            true => "SET GLOBAL max_allowed_packet = 1073741824 at the source, then start again",
+                            false => "mend the row at the source, or exclude the table",
+                        })
                     })?;
                     made.text();
                 }

@@ -24,6 +24,7 @@ mod tests;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::mywire::quote::read_printed;
 use crate::schema::Kind;
 use charset::Charset;
 use render::Rendered;
@@ -245,6 +246,9 @@ impl ColumnType {
                 render::hex(out, text, *width as usize);
                 Ok(())
             }
+            // What the server says with a warning (`ER_WARN_ALLOWED_PACKET_OVERFLOWED`) where the text would be too large for
+            // it (`Field_json::val_str`); no document is without any text.
+            ColumnType::Json if text.is_empty() => Err(TOO_LARGE),
             // Whatever the column's own set, the server has converted.
             ColumnType::Text(_)
             | ColumnType::Enum(_)
@@ -255,9 +259,13 @@ impl ColumnType {
     }
 }
 
-/// Whether a date's text names no day: a month or day of zero, or all of it.
+/// What [`ColumnType::render_text`] says of a document that the server did not send.
+pub const TOO_LARGE: &str =
+    "its text is larger than the source's max_allowed_packet, and the source sent nothing in its place";
+
+/// Whether a date's text names no day: a year, month or day of zero, or all of it.
 pub fn is_zero_date(text: &[u8]) -> bool {
-    text.get(5..7) == Some(b"00") || text.get(8..10) == Some(b"00")
+    text.starts_with(b"0000") || text.get(5..7) == Some(b"00") || text.get(8..10) == Some(b"00")
 }
 
 /// The labels in `enum('a','b''c')`.
@@ -266,24 +274,11 @@ fn labels(column_type: &str) -> Option<Arc<[Box<str>]>> {
     let mut found = Vec::new();
     let mut rest = list;
     loop {
-        rest = rest.trim_start().strip_prefix('\'')?;
-        let mut label = String::new();
-        loop {
-            let end = rest.find('\'')?;
-            label.push_str(rest.get(..end)?);
-            rest = rest.get(end + 1..)?;
-            match rest.strip_prefix('\'') {
-                Some(more) => {
-                    label.push('\'');
-                    rest = more;
-                }
-                None => break,
-            }
-        }
+        let (label, more) = read_printed(rest.trim_start())?;
         found.push(label.into_boxed_str());
-        match rest.trim_start().strip_prefix(',') {
+        match more.trim_start().strip_prefix(',') {
             Some(more) => rest = more,
-            None => return rest.trim_start().starts_with(')').then(|| found.into()),
+            None => return more.trim_start().starts_with(')').then(|| found.into()),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 pub mod catalog;
 pub mod check;
-pub mod copytext;
 pub mod ddl;
 mod default_value;
 mod definition;
@@ -33,10 +32,11 @@ use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
 use crate::pgwire::quote::{literal, qualified, quoted};
+use crate::pgwire::scan::PgScanner;
 use crate::position::{Lsn, Position};
 use crate::schema::{SchemaScript, ServerInfo, Table};
 use crate::source::{
-    DatabaseIdentity, LogHealth, LogIdentity, SnapshotSession, Source, SourceFacts, SourceOptions, queue,
+    DatabaseIdentity, LogHealth, LogIdentity, Scanner, SnapshotSession, Source, SourceFacts, SourceOptions, queue,
 };
 use crate::transform::select::Selection;
 use crate::value::{Datum, Row, RowBuilder};
@@ -297,6 +297,10 @@ impl Source for PostgresSource {
             .map_err(|e| wrap(doing(), &e))?;
         let now: Lsn = now.get::<_, String>(0).parse().map_err(|e: String| Error::fatal(e)).with_context(doing)?;
         Ok((row, Position::Lsn(now)))
+    }
+
+    async fn scanner(&self) -> Result<Box<dyn Scanner>> {
+        Ok(Box::new(PgScanner::connect(&self.info, "source").await?))
     }
 
     async fn finish(&self) -> Result<Vec<String>> {

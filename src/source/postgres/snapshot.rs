@@ -266,7 +266,7 @@ impl ChunkReader for PgReader {
         let bytes = bytes.freeze();
         Ok(Some(match self.format {
             CopyFormat::Raw(_) => CopyBlock::Raw { bytes, rows },
-            CopyFormat::Rows => CopyBlock::Rows(super::copytext::rows(bytes, self.fields)?),
+            CopyFormat::Rows => CopyBlock::Rows(crate::pgwire::copytext::rows(bytes, self.fields)?),
         }))
     }
 }

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::forms::{data, form};
 use super::session::{Session, TextRow};
 use crate::definition::DataType;
 use crate::error::Result;
-use crate::mywire::quote::literal;
+use crate::mywire::misprint::{self, Asking};
+use crate::mywire::quote::{literal, printed, read_labels};
 use crate::mywire::server::Flavour;
 use crate::schema::{Column, Identity, Kind, RowIdentity, Table, TableId, TableName};
 
@@ -20,6 +23,13 @@ pub struct Described {
     pub engine: String,
     /// Unique keys besides the one that finds rows: name, and places of the columns; prefixes and expressions left out.
     pub uniques: Vec<(String, Vec<usize>)>,
+}
+
+#[async_trait]
+impl Asking for Session {
+    async fn ask(&mut self, sql: &str) -> Result<Vec<TextRow>> {
+        self.rows("reading definitions on the target", sql).await
+    }
 }
 
 fn names_in(names: &[TableName]) -> String {
@@ -48,7 +58,7 @@ pub async fn described(session: &mut Session, names: &[TableName]) -> Result<Vec
             ),
         )
         .await?;
-    let columns = session
+    let mut columns = session
         .rows(
             doing,
             format!(
@@ -68,6 +78,16 @@ pub async fn described(session: &mut Session, names: &[TableName]) -> Result<Vec
             ),
         )
         .await?;
+    for c in columns.iter_mut().filter(|c| text(c, 9).is_empty() && misprint::may_be(text(c, 4))) {
+        let (table, said) = (TableName::new(text(c, 0), text(c, 1)), read_labels(text(c, 4)));
+        let Some(word) = ["enum(", "set("].into_iter().find(|w| text(c, 4).starts_with(w)) else { continue };
+        let count = (said.len(), word == "set(");
+        let exact = misprint::labels(session, &table, text(c, 2), count, "switchyard").await?;
+        if let (Some(exact), Some(cell)) = (exact, c.get_mut(4)) {
+            let list: Vec<String> = exact.iter().map(|l| printed(l)).collect();
+            *cell = Some(format!("{word}{})", list.join(",")));
+        }
+    }
     let json = json_columns(session, &list).await?;
     let mut found: HashMap<TableName, Described> = HashMap::new();
     for t in &tables {

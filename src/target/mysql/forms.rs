@@ -1,6 +1,7 @@
 //! Column types as MySQL and MariaDB print them (`COLUMN_TYPE`), as far as writing a value depends on them. Pure.
 
 use crate::definition::DataType;
+use crate::mywire::quote::read_labels;
 use crate::schema::{Column, Kind};
 
 /// What a column takes.
@@ -100,46 +101,13 @@ pub fn form(type_name: &str) -> Form {
         "datetime" => Form::Datetime(fraction),
         "timestamp" => Form::Timestamp(fraction),
         "year" => Form::Year,
-        "enum" => Form::Enum(labels(inner.unwrap_or(""))),
-        "set" => Form::Set(labels(inner.unwrap_or(""))),
+        "enum" => Form::Enum(read_labels(inner.unwrap_or(""))),
+        "set" => Form::Set(read_labels(inner.unwrap_or(""))),
         "json" => Form::Json,
         "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
         | "geometrycollection" | "geomcollection" => Form::Geometry,
         _ => Form::Other,
     }
-}
-
-/// The labels in `'a','it''s'`, as `COLUMN_TYPE` quotes them.
-pub fn labels(list: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut chars = list.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '\'' {
-            continue;
-        }
-        let mut label = String::new();
-        while let Some(c) = chars.next() {
-            match c {
-                '\'' if chars.peek() == Some(&'\'') => {
-                    chars.next();
-                    label.push('\'');
-                }
-                '\'' => break,
-                // `append_unescaped` (sql/unireg.cc) writes these five so.
-                '\\' => match chars.next() {
-                    Some('n') => label.push('\n'),
-                    Some('r') => label.push('\r'),
-                    Some('0') => label.push('\0'),
-                    Some('Z') => label.push('\u{1a}'),
-                    Some(other) => label.push(other),
-                    None => break,
-                },
-                other => label.push(other),
-            }
-        }
-        found.push(label);
-    }
-    found
 }
 
 impl Form {

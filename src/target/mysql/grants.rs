@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::session::Session;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
+use crate::mywire::errors;
 use crate::mywire::quote::quoted;
 
 /// What writing rows needs, and what making tables needs besides.
@@ -97,6 +98,19 @@ pub async fn check(
     }
     need("switchyard", BOOKS);
     Ok(())
+}
+
+/// The error of an account that may not even see the database, with all that it needs.
+pub fn unseen(e: Error, database: Option<&str>) -> Error {
+    let Some((account, database)) = errors::denied_account(&e).map(str::to_owned).zip(database) else { return e };
+    let all: Vec<&str> = ROWS.iter().chain(TABLES).copied().collect();
+    // A hint that says more than the one that it has.
+    Error::fatal(e.message().to_owned()).with_code("1044").hint(format!(
+        "on the target: GRANT {} ON {}.* TO {account}; GRANT {} ON `switchyard`.* TO {account}; or correct the database's name in target.url",
+        all.join(", "),
+        quoted(database),
+        BOOKS.join(", ")
+    ))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::bookkeeping;
 use super::merge;
 use super::session::Session;
 use super::statements::{Limits, Shape};
+use super::trouble::{self, TOO_LARGE};
 use crate::change::DeadLetter;
 use crate::error::{Error, Result};
 use crate::exchange::{CopyBlock, CopyFormat};
@@ -151,7 +152,12 @@ impl MyLoader {
                     let head = format!("INSERT INTO {} ", qualified(&name));
                     s.sql.splice(..head.len(), format!("INSERT INTO {} ", now.into).into_bytes());
                 }
-                now.taken += self.session.run(format!("loading {name}"), &s.sql).await.map_err(load_hint)?;
+                let of = refs.get(s.rows.clone()).unwrap_or_default();
+                let done = self.session.run(format!("loading {name}"), &s.sql).await;
+                now.taken += done.map_err(|e| match e.code() {
+                    Some(TOO_LARGE) => trouble::too_large(&now.shape, of, "insert", e),
+                    _ => load_hint(e),
+                })?;
             }
             return Ok(());
         }

@@ -3,6 +3,7 @@
 //! Whoever writes rows holds named locks (`GET_LOCK`) that say so. A newcomer asks who holds them (`IS_USED_LOCK`) and
 //! ends those sessions before and after it raises the epoch: an account may always end its own sessions.
 
+use super::grants;
 use bytes::Bytes;
 
 use super::names::lock_name;
@@ -30,7 +31,8 @@ impl Session {
     /// Connects.
     pub async fn connect(info: &MyConnInfo, name: &str) -> Result<Session> {
         let program = format!("switchyard:{name}");
-        let mut conn = MyConn::connect(info, "target", &program, Preset::TargetOfSameEngine).await?;
+        let connected = MyConn::connect(info, "target", &program, Preset::TargetOfSameEngine).await;
+        let mut conn = connected.map_err(|e| grants::unseen(e, info.database.as_deref()))?;
         // A session never waits for a lock as long as the server's default: the caller tries again.
         // READ COMMITTED, because ranges need no locks where nobody else writes; foreign keys are made once all rows
         // are there, and checked then.

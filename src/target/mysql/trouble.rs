@@ -8,6 +8,8 @@ use crate::value::Row;
 
 /// Keys named in an error.
 const KEYS: usize = 5;
+/// `ER_NET_PACKET_TOO_LARGE`.
+pub const TOO_LARGE: &str = "1153";
 
 fn keys(shape: &Shape, rows: &[TextRow], from: usize) -> Vec<String> {
     let key = shape.table.key();
@@ -104,6 +106,15 @@ pub async fn collision(session: &mut Session, described: &Described, shape: &Sha
     .hint("give the key's text columns a collation that tells them apart on the target (utf8mb4_bin, or target.collation), or change one of the rows at the source; then start again. If both keys are the same to the byte, somebody else wrote to the target, or two tables that rules merge have the same key (on_existing says what then)")
 }
 
+/// A statement that does not fit into the server's packets: a row does not.
+pub fn too_large(shape: &Shape, rows: &[&Row], what: &str, e: Error) -> Error {
+    let table = &shape.table.name;
+    match rows.iter().max_by_key(|r| r.bytes()) {
+        Some(row) => e.context(format!("{table}: {what} of the row {} ({} bytes)", shape.key_of(row), row.bytes())),
+        None => e.context(format!("{table}: {what} of rows on the target")),
+    }
+}
+
 /// What an operator can do about an error of a statement over rows.
 pub fn hinted(shape: &Shape, rows: &[&Row], what: &str, e: Error) -> Error {
     let at = place(&e).1.and_then(|n| rows.get(n)).map(|r| shape.key_of(r));
@@ -113,6 +124,7 @@ pub fn hinted(shape: &Shape, rows: &[&Row], what: &str, e: Error) -> Error {
         (Some("1264" | "1265" | "1366" | "1292" | "1406" | "3140"), Some(key)) if what == "insert" => {
             e.context(format!("{table}: {what} of the row {key}"))
         }
+        (Some(TOO_LARGE), _) => too_large(shape, rows, what, e),
         _ => e.context(format!("{table}: {what} of rows on the target")),
     };
     match e.code() {

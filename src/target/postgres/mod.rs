@@ -16,6 +16,7 @@ pub mod load;
 mod made;
 mod merge;
 mod notes;
+mod present;
 pub mod quiesce;
 mod single;
 pub mod statements;
@@ -27,12 +28,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 
 use crate::error::Result;
-use crate::exchange::SourceFacts;
+use crate::exchange::{Scanner, SchemaDifference, SourceFacts};
 use crate::finding::Finding;
 use crate::pgwire::conn::{PgConn, Purpose};
 use crate::pgwire::conninfo::ConnInfo;
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
+use crate::pgwire::scan::PgScanner;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions, unknown_dialect};
 use crate::transform::made::{MadeSchema, MadeTable};
@@ -232,6 +234,12 @@ impl Target for PostgresTarget {
     async fn analyze(&self, tables: &[TableName]) -> Result<()> {
         // A session of its own: it may take a while, and the bookkeeping's must not wait.
         bookkeeping::analyze(&control::connect(&self.info, "target").await?, tables).await
+    }
+    async fn schema_differences(&self, script: &SchemaScript, tables: &[TableName]) -> Result<Vec<SchemaDifference>> {
+        present::differences(&*self.control().await?, script, tables).await
+    }
+    async fn scanner(&self) -> Result<Box<dyn Scanner>> {
+        Ok(Box::new(PgScanner::connect(&self.info, "target").await?))
     }
     async fn finish(&self) -> Result<Vec<String>> {
         quiesce::finish(&mut *self.control().await?, &self.name).await

@@ -20,6 +20,8 @@ pub struct Config {
     name: String,
     source: String,
     target: String,
+    /// Further keys of the section `[source]`.
+    of_source: String,
     /// Further keys of the section `[target]`.
     of_target: String,
     extra: String,
@@ -32,6 +34,7 @@ impl Config {
             name: name.to_owned(),
             source: source.to_owned(),
             target: target.to_owned(),
+            of_source: String::new(),
             of_target: String::new(),
             extra: String::new(),
             env: Vec::new(),
@@ -60,6 +63,11 @@ impl Config {
     /// What is missing on the target is made, whatever was said before.
     pub fn schema_made(mut self) -> Config {
         self.of_target.clear();
+        self
+    }
+    /// Dates that are none become NULL.
+    pub fn zero_dates_as_null(mut self) -> Config {
+        self.of_source.push_str("zero_dates = \"null\"\n");
         self
     }
     /// Further sections, TOML.
@@ -104,8 +112,8 @@ impl Config {
 
     fn write(&self, folder: &Path, port: u16) -> PathBuf {
         let text = format!(
-            "name = \"{}\"\n[source]\nurl = \"{}\"\n[target]\nurl = \"{}\"\n{}[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
-            self.name, self.source, self.target, self.of_target, self.extra
+            "name = \"{}\"\n[source]\nurl = \"{}\"\n{}[target]\nurl = \"{}\"\n{}[api]\nlisten = \"127.0.0.1:{port}\"\n{}",
+            self.name, self.source, self.of_source, self.target, self.of_target, self.extra
         );
         let path = folder.join("switchyard.toml");
         std::fs::write(&path, text).unwrap();

@@ -237,6 +237,7 @@ pub(super) fn rows(header: &Header, body: &Bytes) -> Parsed<RowsEvent> {
         op,
         statement_end: flags & 1 != 0,
         no_foreign_key_checks: flags & 2 != 0,
+        cascades_logged: flags & 0x10 != 0,
         columns,
         present,
         present_after,

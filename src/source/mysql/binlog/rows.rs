@@ -23,6 +23,8 @@ pub struct RowsEvent {
     pub statement_end: bool,
     /// The session had `foreign_key_checks = 0`.
     pub no_foreign_key_checks: bool,
+    /// What foreign keys changed by themselves is in the log, too (`USE_SQL_FOREIGN_KEY_F`, MySQL from 9.6 on).
+    pub cascades_logged: bool,
     /// How many columns the table has.
     pub(super) columns: usize,
     /// Which of them the old rows have, or the new ones of an insert.

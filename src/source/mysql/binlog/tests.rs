@@ -254,6 +254,7 @@ fn given_dates_and_times_of_the_old_form_when_decoded_then_only_one_family_has_t
         op: crate::change::Op::Insert,
         statement_end: true,
         no_foreign_key_checks: false,
+        cascades_logged: false,
         columns: 4,
         present: Bytes::new(),
         present_after: Bytes::new(),
@@ -339,7 +340,7 @@ proptest! {
         for op in [crate::change::Op::Insert, crate::change::Op::Update] {
             let bits = Bytes::copy_from_slice(&present);
             let event = RowsEvent {
-                table_id: 1, op, statement_end: true, no_foreign_key_checks: false, columns: layout.columns.len(),
+                table_id: 1, op, statement_end: true, no_foreign_key_checks: false, cascades_logged: false, columns: layout.columns.len(),
                 present: bits.clone(), present_after: Bytes::new(), partial, rows: rows.clone().into(),
             };
             let _ = event.decode(&layout, OldRows::Whole);

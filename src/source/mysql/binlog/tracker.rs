@@ -117,6 +117,16 @@ impl TransactionTracker {
         }
     }
 
+    /// [`TransactionTracker::step`] for a statement that was logged in place of the rows that it changed, and of which it
+    /// is known that it concerns nobody.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pass(&mut self, event: &LogEvent) -> Result<Step> {
+        self.no_gap(event)?;
+        if self.state == State::Open { Ok(Step::Inside) } else { self.single(Step::Single) }
+    }
+
     fn query(&mut self, kind: QueryKind) -> Result<Step> {
         match kind {
             QueryKind::Begin if self.state == State::Announced => {

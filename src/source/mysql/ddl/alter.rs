@@ -2,7 +2,7 @@
 
 use super::column::{self, Defined};
 use super::cursor::{Cursor, Unclear};
-use super::key::key;
+use super::key::{Element, key};
 use super::parse::engine_loses;
 use super::token::Kind;
 use super::{AlterOp, Place};
@@ -63,12 +63,13 @@ pub fn alter_op(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclea
         if verb == "change" {
             from = Some(c.name()?);
         }
-        let Defined { mut column, key } = column::read(c)?;
+        let Defined { mut column, key, foreign } = column::read(c)?;
         column.conditional = conditional;
         let from = from.unwrap_or_else(|| column.name.clone());
         let place = place(c)?;
         ops.push(AlterOp::Change { from, column: Box::new(column), place });
         ops.extend(key.map(AlterOp::AddKey));
+        ops.extend(foreign.map(AlterOp::AddForeign));
         return Ok(());
     }
     if c.word("drop") {
@@ -193,7 +194,7 @@ fn add(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
         return Err("the table keeps the history of its rows from here on".into());
     }
     if let Some(key) = key(c)? {
-        ops.push(key.map_or(AlterOp::Nothing, AlterOp::AddKey));
+        ops.push(added(key));
         return Ok(());
     }
     c.word("column");
@@ -201,12 +202,13 @@ fn add(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
     if c.sign('(') {
         loop {
             match key(c)? {
-                Some(key) => ops.push(key.map_or(AlterOp::Nothing, AlterOp::AddKey)),
+                Some(key) => ops.push(added(key)),
                 None => {
-                    let Defined { mut column, key } = column::read(c)?;
+                    let Defined { mut column, key, foreign } = column::read(c)?;
                     column.conditional = conditional;
                     ops.push(AlterOp::Add { column: Box::new(column), place: Place::Last });
                     ops.extend(key.map(AlterOp::AddKey));
+                    ops.extend(foreign.map(AlterOp::AddForeign));
                 }
             }
             if c.sign(')') {
@@ -215,17 +217,29 @@ fn add(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
             c.expect(',')?;
         }
     }
-    let Defined { mut column, key } = column::read(c)?;
+    let Defined { mut column, key, foreign } = column::read(c)?;
     column.conditional = conditional;
     ops.push(AlterOp::Add { column: Box::new(column), place: place(c)? });
     ops.extend(key.map(AlterOp::AddKey));
+    ops.extend(foreign.map(AlterOp::AddForeign));
     Ok(())
+}
+
+fn added(element: Element) -> AlterOp {
+    match element {
+        Element::Key(key) => AlterOp::AddKey(key),
+        Element::Foreign(key) => AlterOp::AddForeign(key),
+        Element::Check => AlterOp::Nothing,
+    }
 }
 
 fn drop_op(c: &mut Cursor<'_>, ops: &mut Vec<AlterOp>) -> Result<(), Unclear> {
     if c.words(&["primary", "key"]) {
         ops.push(AlterOp::DropKey { name: "PRIMARY".into() });
-    } else if c.words(&["foreign", "key"]) || c.word("check") {
+    } else if c.words(&["foreign", "key"]) {
+        c.if_exists();
+        ops.push(AlterOp::DropForeign { name: c.name()? });
+    } else if c.word("check") {
         c.if_exists();
         c.name()?;
         ops.push(AlterOp::Nothing);

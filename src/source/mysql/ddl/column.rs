@@ -1,8 +1,9 @@
 //! Reads a column's definition, and defaults. Pure.
 
 use super::cursor::{Cursor, Unclear};
+use super::key::key_parts;
 use super::token::Kind;
-use super::{ColumnText, DefaultText, KeyKind, KeyText, written};
+use super::{ColumnText, DefaultText, ForeignText, KeyKind, KeyText, written};
 use crate::definition::DataType;
 use crate::source::mysql::columns;
 
@@ -13,6 +14,8 @@ pub struct Defined {
     pub column: ColumnText,
     /// PRIMARY KEY or UNIQUE stood with it.
     pub key: Option<KeyText>,
+    /// REFERENCES stood with it.
+    pub foreign: Option<ForeignText>,
 }
 
 /// Reads a column's name and definition; ends before `,`, `)`, FIRST or AFTER.
@@ -22,7 +25,7 @@ pub struct Defined {
 pub fn read(c: &mut Cursor<'_>) -> Result<Defined, Unclear> {
     let name = c.name()?;
     let mut kind = written::read(c)?;
-    let mut key = None;
+    let (mut key, mut foreign) = (None, None);
     let (mut primary, mut unique) = (false, kind.serial);
     let mut column = ColumnText {
         name,
@@ -75,7 +78,9 @@ pub fn read(c: &mut Cursor<'_>) -> Result<Defined, Unclear> {
             column.generated = Some(c.bracket()?.to_owned());
             c.one_of(&["virtual", "stored", "persistent"]);
         } else if c.word("references") {
-            references(c)?;
+            let said = references(c, None, vec![column.name.clone()])?;
+            // MySQL passed over it before 9.0.
+            foreign = (c.session.mariadb || c.session.version >= 90_000).then_some(said);
         } else if c.word("constraint") {
             // Its name may be left out.
             if !c.is("check") {
@@ -117,7 +122,7 @@ pub fn read(c: &mut Cursor<'_>) -> Result<Defined, Unclear> {
     if primary {
         column.null = Some(false);
     }
-    Ok(Defined { column, key })
+    Ok(Defined { column, key, foreign })
 }
 
 /// Most bytes of a character; of sets that are not named as many as any has.
@@ -130,30 +135,33 @@ fn width(charset: Option<&str>) -> u64 {
     }
 }
 
-/// Takes what follows REFERENCES.
+/// Takes what follows REFERENCES. `name` and `columns` stood before it.
 ///
 /// # Errors
 /// What is not understood.
-pub fn references(c: &mut Cursor<'_>) -> Result<(), Unclear> {
-    c.table()?;
+pub fn references(c: &mut Cursor<'_>, name: Option<String>, columns: Vec<String>) -> Result<ForeignText, Unclear> {
+    let first = c.name()?;
+    let parent = if c.sign('.') { (Some(first), c.name()?) } else { (None, first) };
+    let mut key = ForeignText { name, columns, parent, referenced: Vec::new(), on_delete: false, on_update: false };
     if c.is_sign('(') {
-        c.bracket()?;
+        key.referenced = key_parts(c)?.0.into_iter().map(|(name, _)| name).collect();
     }
     loop {
         if c.word("match") {
             c.name()?;
         } else if c.is("on") && (c.is_at(1, "delete") || c.is_at(1, "update")) {
-            c.words(&["on", "delete"]);
-            c.words(&["on", "update"]);
-            let action = ["cascade", "restrict"].iter().any(|w| c.word(w))
-                || c.words(&["set", "null"])
-                || c.words(&["set", "default"])
-                || c.words(&["no", "action"]);
-            if !action {
+            let event = if c.words(&["on", "delete"]) {
+                &mut key.on_delete
+            } else {
+                c.words(&["on", "update"]);
+                &mut key.on_update
+            };
+            *event = c.word("cascade") || c.words(&["set", "null"]) || c.words(&["set", "default"]);
+            if !*event && !c.word("restrict") && !c.words(&["no", "action"]) {
                 return Err(c.unclear());
             }
         } else {
-            return Ok(());
+            return Ok(key);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::{ColumnText, DefaultText, Session};
 use crate::definition::DataType;
+use crate::mywire::quote;
 use crate::source::mysql::columns;
 
 /// What existing rows get.
@@ -288,7 +289,7 @@ fn label(text: &str, labels: &[String]) -> Option<String> {
 /// A default as `information_schema.columns.column_default` prints it: MariaDB quotes strings, MySQL does not.
 pub fn printed(default: &DefaultText, type_name: &str, data: &DataType, session: &Session) -> String {
     let quoted = |t: &str| {
-        if session.mariadb { format!("'{}'", t.replace('\'', "''")) } else { t.to_owned() }
+        if session.mariadb { quote::printed(t) } else { t.to_owned() }
     };
     // Fractions are printed with all digits of the type.
     let padded = |v: String, fraction: u8| {

@@ -2,10 +2,21 @@
 
 use super::column::references;
 use super::cursor::{Cursor, Unclear};
-use super::{KeyKind, KeyText};
+use super::{ForeignText, KeyKind, KeyText};
 
-/// Takes a key or a constraint if one stands here; `Some(None)` is one that is no key.
-pub fn key(c: &mut Cursor<'_>) -> Result<Option<Option<KeyText>>, Unclear> {
+/// What a table has besides columns.
+#[derive(Clone, Debug)]
+pub enum Element {
+    /// A key or an index.
+    Key(KeyText),
+    /// A foreign key.
+    Foreign(ForeignText),
+    /// A check.
+    Check,
+}
+
+/// Takes a key or a constraint if one stands here.
+pub fn key(c: &mut Cursor<'_>) -> Result<Option<Element>, Unclear> {
     let mark = c.mark();
     let mut symbol = None;
     if c.word("constraint") {
@@ -21,19 +32,21 @@ pub fn key(c: &mut Cursor<'_>) -> Result<Option<Option<KeyText>>, Unclear> {
         if !c.words(&["not", "enforced"]) {
             c.word("enforced");
         }
-        return Ok(Some(None));
+        return Ok(Some(Element::Check));
     }
     if c.words(&["foreign", "key"]) {
         c.if_not_exists();
+        let mut index = None;
         if !c.is_sign('(') {
-            c.name()?;
+            index = Some(c.name()?);
         }
-        c.bracket()?;
+        let columns = key_parts(c)?.0.into_iter().map(|(name, _)| name).collect();
         if !c.word("references") {
             return Err(c.unclear());
         }
-        references(c)?;
-        return Ok(Some(None));
+        // MariaDB takes the index's name for the constraint's where that has none.
+        let name = symbol.or(index.filter(|_| c.session.mariadb));
+        return Ok(Some(Element::Foreign(references(c, name, columns)?)));
     }
     let (kind, word) = if c.words(&["primary", "key"]) {
         (KeyKind::Primary, "PRIMARY KEY".to_owned())
@@ -69,7 +82,7 @@ pub fn key(c: &mut Cursor<'_>) -> Result<Option<Option<KeyText>>, Unclear> {
     let name = name.or(symbol).filter(|_| kind != KeyKind::Primary);
     let quoted = name.as_ref().map(|n| format!("`{}` ", n.replace('`', "``"))).unwrap_or_default();
     let text = format!("{word} {quoted}{parts}{}", using.concat());
-    Ok(Some(Some(KeyText { kind, name, columns, computed, text, conditional })))
+    Ok(Some(Element::Key(KeyText { kind, name, columns, computed, text, conditional })))
 }
 
 pub fn index_type(c: &mut Cursor<'_>, using: &mut Vec<String>) -> Result<(), Unclear> {

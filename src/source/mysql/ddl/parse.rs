@@ -3,7 +3,7 @@
 use super::alter::{alter_op, options_follow};
 use super::column::{self, Defined};
 use super::cursor::{Cursor, Unclear};
-use super::key::{index_options, index_type, key, key_parts};
+use super::key::{Element, index_options, index_type, key, key_parts};
 use super::token::{Kind, tokens};
 use super::{AlterOp, CreateTable, KeyKind, KeyText, Session, Stated};
 use crate::schema::TableName;
@@ -29,6 +29,27 @@ pub fn read(statement: &str, database: &str, session: &Session) -> Stated {
         if whole { Ok(s) } else { Err(c.unclear()) }
     });
     read.unwrap_or_else(|why| Stated::NotUnderstood { why, subject: subject(&mut c), mentions: c.mentions() })
+}
+
+/// What a statement that changes rows is, and the one table that it names first as the one that it writes. `None` where
+/// it may write several, or cannot be read.
+pub fn writes(statement: &str, database: &str, session: &Session) -> Option<(&'static str, TableName)> {
+    let tokens = tokens(statement, session).ok()?;
+    let mut c = Cursor::new(statement, &tokens, session, database);
+    let verb = c.one_of(&["insert", "replace", "update", "delete"])?;
+    while c.one_of(&["low_priority", "high_priority", "delayed", "quick", "ignore"]).is_some() {}
+    match verb {
+        "insert" | "replace" => drop(c.word("into")),
+        "delete" if !c.word("from") => return None,
+        _ => {}
+    }
+    let table = c.table().ok()?;
+    let alone = match verb {
+        "update" => c.is("set"),
+        "delete" => c.is("where") || c.is("limit") || c.done(),
+        _ => true,
+    };
+    alone.then_some((verb, table))
 }
 
 /// The table of CREATE TABLE, ALTER TABLE and their like.
@@ -268,6 +289,7 @@ fn create_table(c: &mut Cursor<'_>, or_replace: bool, temporary: bool) -> Result
         name,
         columns: Vec::new(),
         keys: Vec::new(),
+        foreign: Vec::new(),
         if_not_exists,
         or_replace,
         like: None,
@@ -341,13 +363,17 @@ fn element(c: &mut Cursor<'_>, t: &mut CreateTable) -> Result<(), Unclear> {
     if c.is("period") && c.is_at(1, "for") {
         return Err("the table keeps the history of its rows".into());
     }
-    if let Some(key) = key(c)? {
-        t.keys.extend(key);
-        return Ok(());
+    match key(c)? {
+        Some(Element::Key(key)) => t.keys.push(key),
+        Some(Element::Foreign(key)) => t.foreign.push(key),
+        Some(Element::Check) => {}
+        None => {
+            let Defined { column, key, foreign } = column::read(c)?;
+            t.columns.push(column);
+            t.keys.extend(key);
+            t.foreign.extend(foreign);
+        }
     }
-    let Defined { column, key } = column::read(c)?;
-    t.columns.push(column);
-    t.keys.extend(key);
     Ok(())
 }
 

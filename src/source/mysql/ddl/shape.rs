@@ -421,6 +421,7 @@ impl Shape {
                 }
                 AlterOp::Partitioned(yes) => self.partitioned = *yes,
                 AlterOp::Unlogged { what, other } => deed.unlogged.push((*what, other.clone())),
+                AlterOp::AddForeign(_) | AlterOp::DropForeign { .. } => {}
                 AlterOp::Add { .. } | AlterOp::AddKey(_) | AlterOp::Nothing => {}
             }
         }

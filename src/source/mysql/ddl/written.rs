@@ -3,6 +3,7 @@
 use super::cursor::{Cursor, Unclear};
 use super::token::Kind;
 use crate::definition::DataType;
+use crate::mywire::quote::printed;
 use crate::source::mysql::columns;
 
 /// A type as written.
@@ -166,8 +167,7 @@ impl TypeText {
     /// character set takes: `TEXT(n)` chooses by it.
     pub fn printed(&self, mariadb: bool, width: u64) -> String {
         let argument = |i: usize| self.arguments.get(i).and_then(|a| a.parse::<u64>().ok());
-        let list =
-            |a: &[String]| a.iter().map(|a| format!("'{}'", a.replace('\'', "''"))).collect::<Vec<_>>().join(",");
+        let list = |a: &[String]| a.iter().map(|a| printed(a)).collect::<Vec<_>>().join(",");
         let sized = |bytes: u64, names: [&str; 4]| {
             let fits = [0xff, 0xffff, 0xff_ffff].iter().position(|most| bytes <= *most).unwrap_or(3);
             names[fits].to_owned()
