@@ -147,15 +147,17 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
             );
         }
     }
-    if is_postgres(&scheme(&config.source.url))
-        && is_postgres(&scheme(&config.target.url))
-        && let Some(n) = config.rule.iter().position(|r| !r.types.is_empty())
-    {
-        return no(
-            &format!("rule[{n}].types"),
-            "other types between two servers of one engine",
-            "make the table on the target with the types that are wanted, and write a rule without types",
-        );
+    if is_postgres(&scheme(&config.source.url)) && is_postgres(&scheme(&config.target.url)) {
+        let rules = config.rules()?;
+        // A rule that reshapes rows has a table of its own; of others the table is the source's.
+        let alone = |n: usize| !rules.iter().any(|r| r.number == n);
+        if let Some(n) = (0..config.rule.len()).find(|&n| !config.rule[n].types.is_empty() && alone(n)) {
+            return no(
+                &format!("rule[{n}].types"),
+                "other types between two servers of one engine, in a rule that does nothing else",
+                "say the table's key, too (key = [\"…\"]), so that the rule makes the table; or make it on the target, and leave types out",
+            );
+        }
     }
     if !matches!(scheme(&config.source.url).as_str(), "mongodb" | "mongodb+srv")
         && let Some(n) = config.rule.iter().position(|r| !r.fields.is_empty())
