@@ -36,7 +36,7 @@ pub enum Wanted {
     Bytes,
     /// Everything.
     Json,
-    /// Arrays of scalars, null among them.
+    /// Arrays of scalars; null and undefined among them are NULL.
     Array(Box<Wanted>),
 }
 
@@ -110,7 +110,7 @@ impl Wanted {
                 Ok(())
             }
             (Wanted::Double, _) => match number(value) {
-                Some(d) => match nearest(d) {
+                Some(d) => match nearest(value, d) {
                     Some(x) => {
                         double::canonical(out, x);
                         Ok(())
@@ -120,7 +120,7 @@ impl Wanted {
                 None => unfit(""),
             },
             (Wanted::Real, _) => match number(value) {
-                Some(d) => match nearest(d) {
+                Some(d) => match nearest(value, d) {
                     Some(x) if x.is_nan() || f64::from(x as f32) == x => {
                         double::single(out, x as f32);
                         Ok(())
@@ -196,6 +196,28 @@ impl Wanted {
         }
     }
 
+    /// Whether a value may be a key of the type: no key of a type that is left out could have the same text. Numbers that are
+    /// equal are one key.
+    pub fn keeps_apart(&self, value: &Value<'_>) -> bool {
+        match (self, *value) {
+            (Wanted::Text(_), Value::String(_))
+            | (Wanted::ObjectId, Value::ObjectId(_))
+            | (Wanted::Bool, Value::Bool(_))
+            | (Wanted::Timestamp { .. } | Wanted::Date, Value::Date(_))
+            | (Wanted::Uuid(None), Value::Binary { subtype: 4, .. })
+            | (Wanted::Uuid(Some(_)), Value::Binary { subtype: 3, .. })
+            | (Wanted::Bytes, Value::Binary { subtype: 0, .. })
+            | (Wanted::Numeric(_) | Wanted::Real | Wanted::Double, Value::Int32(_) | Value::Int64(_))
+            | (Wanted::Numeric(_), Value::Decimal(_))
+            | (Wanted::Real | Wanted::Double, Value::Double(_)) => true,
+            (Wanted::Integer(_), _) => integer(value).is_some(),
+            // A decimal 0.1 and a double 0.1 are two keys.
+            (Wanted::Numeric(_), Value::Double(x)) => !x.is_finite() || (x.fract() == 0.0 && x.abs() <= 9e15),
+            (Wanted::Real | Wanted::Double, Value::Decimal(bytes)) => Decimal::decode(bytes).exact_double().is_some(),
+            _ => false,
+        }
+    }
+
     /// PostgreSQL's array text (`array_out`).
     fn array(&self, out: &mut Vec<u8>, items: Doc<'_>, nul: NulText) -> Put {
         out.push(b'{');
@@ -209,7 +231,7 @@ impl Wanted {
             if i > 0 {
                 out.push(b',');
             }
-            if value == Value::Null {
+            if matches!(value, Value::Null | Value::Undefined) {
                 out.extend_from_slice(b"NULL");
                 continue;
             }
@@ -308,8 +330,13 @@ fn number(value: &Value<'_>) -> Option<Decimal> {
     }
 }
 
-/// The double that prints as this number, or is it.
-fn nearest(d: Decimal) -> Option<f64> {
+/// The double that is a number; of a decimal, also the one that has its digits.
+fn nearest(value: &Value<'_>, d: Decimal) -> Option<f64> {
+    match *value {
+        Value::Double(x) => return Some(x),
+        Value::Decimal(_) => {}
+        _ => return d.exact_double(),
+    }
     if let Decimal::Finite { negative: true, coefficient: 0, .. } = d {
         return Some(-0.0);
     }
@@ -455,6 +482,7 @@ mod tests {
             (Wanted::Integer(64), decimal("1E+19"), "a decimal out of its range@"),
             (Wanted::Integer(64), "1".into(), "a string@"),
             (Wanted::Double, ((1_i64 << 60) + 1).into(), "a long that it cannot hold exactly@"),
+            (Wanted::Double, 1_152_921_504_606_847_000_i64.into(), "a long that it cannot hold exactly@"),
             (Wanted::Double, decimal("0.12345678901234567890"), "a decimal that it cannot hold exactly@"),
             (Wanted::Real, 0.1.into(), "a double that it cannot hold exactly@"),
             (Wanted::Numeric(Some((5, 2))), 1000.into(), "an int out of its range@"),
@@ -479,5 +507,22 @@ mod tests {
         let mut out = Vec::new();
         Wanted::Text(None).put(&mut out, &value, NulText::Replace).unwrap();
         assert_eq!(out, "a␀b".as_bytes());
+    }
+
+    #[test]
+    fn given_keys_of_a_type_when_they_could_be_taken_for_others_then_they_are_no_keys_of_it() {
+        let apart = |wanted: &Wanted, value: Bson| {
+            let bytes = doc! {"v": value}.to_vec().unwrap();
+            wanted.keeps_apart(&Doc::new(&bytes).unwrap().get("v").unwrap().unwrap())
+        };
+        let id = bson::oid::ObjectId::from_bytes([1; 12]);
+        assert!(apart(&Wanted::Text(None), "x".into()) && !apart(&Wanted::Text(None), id.into()));
+        assert!(apart(&Wanted::Uuid(None), binary(4, vec![1; 16])) && !apart(&Wanted::Uuid(None), "x".into()));
+        assert!(!apart(&Wanted::Uuid(Some(ByteOrder::Java)), binary(4, vec![1; 16])));
+        assert!(apart(&Wanted::Bytes, binary(0, vec![])) && !apart(&Wanted::Bytes, binary(5, vec![])));
+        assert!(apart(&Wanted::Numeric(None), decimal("0.1")) && !apart(&Wanted::Numeric(None), 0.1.into()));
+        assert!(apart(&Wanted::Double, 0.1.into()) && !apart(&Wanted::Double, decimal("0.1")));
+        assert!(apart(&Wanted::Integer(64), decimal("1.0")) && !apart(&Wanted::Integer(64), "1".into()));
+        assert!(!apart(&Wanted::Json, 1.into()));
     }
 }

@@ -35,9 +35,8 @@ impl Small {
     }
 }
 
-/// 2^50. Below it, the digits that the standard library finds are PostgreSQL's: no number of fewer digits lies halfway between
-/// two doubles, and no double halfway between two such numbers (`shortest` in the expressions' floats).
-const EXACT: f64 = 1_125_899_906_842_624.0;
+/// 2^53. Below it every whole number is a double.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Appends canonical text, as `float8out` prints it.
 pub fn canonical(out: &mut Vec<u8>, x: f64) {
@@ -49,9 +48,64 @@ pub fn canonical(out: &mut Vec<u8>, x: f64) {
         out.extend_from_slice(itoa::Buffer::new().format(x as i64).as_bytes());
         return;
     }
+    if few_places(out, x) {
+        return;
+    }
     let mut text = Small::new();
     text.scientific(x);
+    if between(x, text.bytes()) {
+        out.extend_from_slice(float::print(x, false).as_bytes());
+        return;
+    }
     layout(out, text.bytes(), 15);
+}
+
+/// Whether a number below 2^53 could lie halfway between two texts of the shortest length, of which PostgreSQL takes the even
+/// one and the standard library the larger: its last digit is then the 5 behind theirs. A number has as many digits behind
+/// the point as it has binary ones.
+fn between(x: f64, scientific: &[u8]) -> bool {
+    let exponent = (x.to_bits() >> 52 & 0x7ff) as i64 - 1023;
+    let zeros = i64::from((x.to_bits() | 1 << 52).trailing_zeros());
+    let binary = 52 - exponent - zeros;
+    let at = scientific.iter().position(|b| *b == b'e').unwrap_or(scientific.len());
+    let (mantissa, power) = scientific.split_at(at);
+    let power = power.get(1..).and_then(|p| std::str::from_utf8(p).ok()?.parse::<i64>().ok()).unwrap_or(0);
+    let digits = mantissa.iter().filter(|b| b.is_ascii_digit()).count() as i64;
+    binary == digits - 1 - power + 1
+}
+
+/// Appends a number of at most four digits behind the point, which amounts and measures mostly are. `false`, and nothing
+/// appended, for others.
+///
+/// A decimal of 15 digits or fewer is told from every other such decimal by the double nearest to it (`DBL_DIG`): if one has
+/// `x` for its nearest, then it is the shortest that reads back as `x`.
+#[inline]
+fn few_places(out: &mut Vec<u8>, x: f64) -> bool {
+    let size = x.abs();
+    if !(1e-4..1e9).contains(&size) {
+        return false;
+    }
+    for (power, places) in [(100.0, 2), (10_000.0, 4)] {
+        let scaled = (size * power).round();
+        if scaled / power != size {
+            continue;
+        }
+        // Below 10^13.
+        let (scaled, power) = (scaled as u64, power as u64);
+        if x < 0.0 {
+            out.push(b'-');
+        }
+        let mut buffer = itoa::Buffer::new();
+        out.extend_from_slice(buffer.format(scaled / power).as_bytes());
+        let fraction = buffer.format(power + scaled % power).as_bytes();
+        let kept = fraction.iter().rposition(|b| *b != b'0').unwrap_or(0);
+        if kept > 0 {
+            out.push(b'.');
+            out.extend_from_slice(fraction.get(1..=kept.min(places)).unwrap_or_default());
+        }
+        return true;
+    }
+    false
 }
 
 /// Appends canonical text of a single-precision number.
@@ -68,6 +122,9 @@ pub fn json(out: &mut Vec<u8>, x: f64) {
         }
         out.extend_from_slice(itoa::Buffer::new().format(x.abs() as u64).as_bytes());
         out.extend_from_slice(b".0");
+        return;
+    }
+    if few_places(out, x) {
         return;
     }
     let mut text = Small::new();
@@ -146,7 +203,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(5000))]
         #[test]
         fn given_any_double_when_printed_then_it_is_the_canonical_text(bits: u64) {
-            for x in [f64::from_bits(bits), (bits as i64 % 1_000_000) as f64 / 100.0, (bits >> 8) as f64, (bits >> 11) as f64 / 4.0, (bits >> 14) as f64 / 64.0] {
+            for x in [f64::from_bits(bits), (bits as i64 % 1_000_000) as f64 / 100.0, (bits as i64 % 1_000_000_000) as f64 / 1e4, (bits as i64 % 1_000_000_000) as f64 / 1e6, (bits >> 8) as f64, (bits >> 11) as f64 / 4.0, (bits >> 14) as f64 / 64.0] {
                 let mut out = Vec::new();
                 canonical(&mut out, x);
                 prop_assert_eq!(String::from_utf8(out).unwrap(), float::print(x, false));

@@ -293,6 +293,28 @@ const ESCAPES: [u8; 256] = {
     table
 };
 
+/// How many bytes at a text's beginning need no escape.
+#[inline]
+fn plain(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut at = 0;
+    // Eight bytes at once: a byte below n makes its high bit, and perhaps those of bytes behind it ("Bit Twiddling Hacks",
+    // hasless), so that a set bit says where to look and none says that nothing is there.
+    while let Some((chunk, _)) = text.get(at..).and_then(|t| t.split_first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let below = |w: u64, n: u64| w.wrapping_sub(ONES * n) & !w & HIGH;
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        if below(word, 0x20) | quote | backslash != 0 {
+            break;
+        }
+        at += 8;
+    }
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().position(|b| ESCAPES[usize::from(*b)] != 0).unwrap_or(rest.len())
+}
+
 /// Appends a JSON string, escaped as `jsonb` prints it.
 ///
 /// # Errors
@@ -304,10 +326,8 @@ pub fn string(out: &mut Vec<u8>, text: &[u8], style: Style) -> Result<(), Fault>
     out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text;
-    while let Some(at) = rest.iter().position(|b| ESCAPES[usize::from(*b)] != 0) {
-        let (plain, after) = rest.split_at(at);
-        out.extend_from_slice(plain);
-        let Some((&b, after)) = after.split_first() else { break };
+    while let (unescaped, Some((&b, after))) = next(rest) {
+        out.extend_from_slice(unescaped);
         rest = after;
         match ESCAPES[usize::from(b)] {
             _ if b == 0 => match style.nul {
@@ -324,6 +344,13 @@ pub fn string(out: &mut Vec<u8>, text: &[u8], style: Style) -> Result<(), Fault>
     out.extend_from_slice(rest);
     out.push(b'"');
     Ok(())
+}
+
+/// What needs no escape, and what follows it: the byte that does, and the rest.
+#[inline]
+fn next(text: &[u8]) -> (&[u8], Option<(&u8, &[u8])>) {
+    let (unescaped, rest) = text.split_at_checked(plain(text)).unwrap_or((text, &[]));
+    (unescaped, rest.split_first())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The rules as they are written, and which tables they concern. Pure.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -314,14 +315,16 @@ impl RuleSet {
     }
     /// What the copy of a source table depends on, as text: it changes exactly when its rules do.
     pub fn text_of(&self, source: &TableName) -> String {
-        let rules: Vec<&Rule> = self.of(source).map(|r| &r.rule).collect();
-        // Maps are ordered, so the text is the same for the same rules.
-        let text = serde_json::to_string(&rules).unwrap_or_default();
-        match self.collections.get(source) {
-            // Fields alone are no rule, and rows depend on them as well.
-            Some(c) if rules.is_empty() => format!("[{:?},{:?}]", c.fields, c.rest),
-            _ => text,
+        let mut rules: Vec<Cow<'_, Rule>> = self.of(source).map(|r| Cow::Borrowed(&r.rule)).collect();
+        // Fields alone are no rule that rows pass, and rows depend on them as well.
+        if let Some(c) = self.collections.get(source)
+            && rules.iter().all(|r| r.fields.is_empty())
+        {
+            let (fields, rest) = (c.fields.clone(), c.rest.clone());
+            rules.push(Cow::Owned(Rule { from: source.to_string(), fields, rest, ..Rule::default() }));
         }
+        // Maps are ordered, so the text is the same for the same rules.
+        serde_json::to_string(&rules).unwrap_or_default()
     }
 }
 
@@ -375,6 +378,30 @@ mod tests {
         }
         let both = [only, rule("shop.users", "people")];
         assert_eq!(RuleSet::new(&both, homes).unwrap_err().key, "from");
+    }
+
+    #[test]
+    fn given_fields_of_a_collection_when_written_as_text_then_it_is_read_again_and_tells_them_from_others() {
+        let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
+        let fields = |spec: &str| BTreeMap::from([("a".to_owned(), spec.to_owned())]);
+        let alone = |spec: &str| Rule { from: "shop.\"Users\"".into(), fields: fields(spec), ..Rule::default() };
+        let moved = Rule { from: "shop.\"Users\"".into(), to: Some("people".into()), ..Rule::default() };
+        let users = TableName::new("shop", "Users");
+        for rules in [
+            vec![alone("text")],
+            vec![alone("text"), moved.clone()],
+            vec![Rule { to: Some("x".into()), ..alone("text") }],
+        ] {
+            let text = RuleSet::new(&rules, homes.clone()).unwrap().text_of(&users);
+            let read: Vec<Rule> = serde_json::from_str(&text).unwrap();
+            let again = RuleSet::new(&read, homes.clone()).unwrap();
+            assert_eq!(again.collections()[&users].fields, fields("text"));
+            let other: Vec<Rule> = rules
+                .iter()
+                .map(|r| if r.fields.is_empty() { r.clone() } else { Rule { fields: fields("integer"), ..r.clone() } })
+                .collect();
+            assert_ne!(RuleSet::new(&other, homes.clone()).unwrap().text_of(&users), text);
+        }
     }
 
     #[test]

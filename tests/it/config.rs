@@ -263,7 +263,7 @@ fn fields<T: DeserializeOwned>() -> Vec<&'static str> {
 fn given_fields_of_a_collection_when_they_cannot_be_meant_then_line_and_path_are_named() {
     let with = |fields: &str| {
         format!(
-            "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\n[target]\nurl = \"postgres://h/shop\"\n\n[[rule]]\nfrom = \"shop.users\"\n{fields}\n"
+            "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\n[target]\nurl = \"postgres://u@h/shop\"\n\n[[rule]]\nfrom = \"shop.users\"\n{fields}\n"
         )
     };
     assert!(
@@ -275,7 +275,7 @@ fn given_fields_of_a_collection_when_they_cannot_be_meant_then_line_and_path_are
     let e = refused(&with("rest = \"email\"\n[rule.fields]\nemail = \"text\""));
     assert!(e.contains("rule[0].rest: ") && e.contains("other_fields"), "{e}");
     let e = refused(
-        "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\nnul_text = \"drop\"\n[target]\nurl = \"postgres://h/shop\"\n",
+        "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\nnul_text = \"drop\"\n[target]\nurl = \"postgres://u@h/shop\"\n",
     );
     assert!(e.contains("source.nul_text") && e.contains("\"refuse\", \"replace\""), "{e}");
 }

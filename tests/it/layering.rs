@@ -66,6 +66,7 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mongo/known",
         "source/mongo/token",
         "source/mongo/watch",
+        "source/mongo/sample",
         "verify/digest",
         "cutover/machine",
         "router/route",

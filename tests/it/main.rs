@@ -19,6 +19,7 @@ mod foreign_schema;
 mod http;
 mod identities;
 mod layering;
+mod mongo_fields;
 mod mongo_source;
 mod mysql_binlog;
 mod mysql_ddl;

@@ -10,6 +10,8 @@ mod known;
 pub mod mapping;
 mod mark;
 mod place;
+pub mod sample;
+pub mod sampling;
 mod snapshot;
 mod tail;
 mod token;

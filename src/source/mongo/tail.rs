@@ -1,6 +1,7 @@
 //! The change stream: opened, read ahead, opened anew where it ends, and handed on as what it means.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bson::{Bson, Document, doc};
@@ -312,8 +313,8 @@ impl Tail {
             let mut key = Vec::new();
             id_bytes(&mut key, seen)?;
             let ids = wanted.entry((seen.database, seen.collection)).or_default();
-            if !ids.contains_key(&key) {
-                ids.insert(key, id_of(seen)?);
+            if let Entry::Vacant(new) = ids.entry(key) {
+                new.insert(id_of(seen)?);
             }
             until = until.max(seen.time);
         }

@@ -72,7 +72,11 @@ pub fn check(fields: &CollectionFields) -> Result<(), (String, String)> {
     for (path, text) in &fields.fields {
         let key = || key(path);
         steps(path).map_err(|e| (key(), e))?;
-        FieldSpec::parse(text).map_err(|e| (key(), e))?;
+        let spec = FieldSpec::parse(text).map_err(|e| (key(), e))?;
+        if path == super::ID && matches!(spec.wanted, Wanted::Json | Wanted::Array(_)) {
+            let what = "two keys could be one here; write the type that the keys have, or leave _id out of fields: it becomes a text then";
+            return Err((key(), what.into()));
+        }
     }
     let rest = fields.rest.as_deref().unwrap_or(REST);
     if rest.is_empty() || rest == "_id" || fields.fields.contains_key(rest) {
@@ -465,6 +469,8 @@ mod tests {
             (fields(&[("a..b", "text")], None), "fields.\"a..b\""),
             (fields(&[("a", "txt")], None), "fields.a"),
             (fields(&[("a.b.c.d.e.f.g.h.i", "text")], None), "fields.\"a.b.c.d.e.f.g.h.i\""),
+            (fields(&[("_id", "jsonb")], None), "fields._id"),
+            (fields(&[("_id", "text[]")], None), "fields._id"),
             (fields(&[("rest", "text")], None), "rest"),
             (fields(&[("a", "text")], Some("a")), "rest"),
             (fields(&[("a", "text")], Some("_id")), "rest"),

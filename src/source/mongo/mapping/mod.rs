@@ -258,7 +258,7 @@ impl Mapping {
         let mut text = Vec::new();
         match &self.way {
             Way::Bson => id_document(&mut text, id),
-            Way::Fields { id: Some(column), .. } => column.put(&mut text, id, self.options.nul_text)?,
+            Way::Fields { id: Some(column), .. } => column.put_key(&mut text, id)?,
             Way::Json | Way::Fields { .. } => key::text(&mut text, id).map_err(|f| f.below(ID.as_bytes()))?,
         }
         Ok(self.only_key(&text))
@@ -337,7 +337,7 @@ impl Mapping {
         let left = root.locate(doc, slots, 0)?;
         let found_id = slots.get(columns.len()).copied().flatten().ok_or_else(|| Misfit::new(ID, "is missing"))?;
         match id {
-            Some(column) => column.put(out.buffer(), &found_id, style.nul)?,
+            Some(column) => column.put_key(out.buffer(), &found_id)?,
             None => key::text(out.buffer(), &found_id).map_err(|f| f.below(ID.as_bytes()))?,
         }
         out.text();
@@ -377,6 +377,14 @@ impl Mapping {
 }
 
 impl FieldColumn {
+    /// A key: no other document's may have the same text, so nothing in it is replaced, and one type takes the place.
+    fn put_key(&self, out: &mut Vec<u8>, value: &Value<'_>) -> Result<(), Misfit> {
+        if !self.wanted.keeps_apart(value) {
+            return Err(Misfit::new(ID, format!("holds {}, and the rule says {}", value.name(), self.says)));
+        }
+        self.put(out, value, NulText::Refuse)
+    }
+
     #[inline]
     fn put(&self, out: &mut Vec<u8>, value: &Value<'_>, nul: NulText) -> Result<(), Misfit> {
         self.wanted.put(out, value, nul).map_err(|unfit| {

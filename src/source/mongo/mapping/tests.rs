@@ -200,19 +200,148 @@ fn given_a_choice_for_zeros_when_mapped_then_they_are_replaced_everywhere_but_in
     assert!(row(&m, doc! {"_id": "x\0"}).is_err());
 }
 
+/// A target table whose columns have the types of these names; the first so many are the key.
+fn target(name: &str, columns: &[(&str, &str)], key: usize) -> Table {
+    let column = |(name, type_name): &(&str, &str)| {
+        let (kind, data) = crate::transform::typename::named(type_name);
+        made(name, type_name, kind, data, true).0
+    };
+    Table {
+        name: TableName::new("public", name),
+        columns: columns.iter().map(column).collect(),
+        identity: RowIdentity::Key((0..key).collect()),
+        ..mapping(&[]).table().clone()
+    }
+}
+
 #[test]
 fn given_lists_when_exploded_by_rules_then_their_texts_are_read() {
+    use crate::transform::Compiled;
+    use crate::transform::expr::Scratch;
     use crate::transform::rules::{Homes, Rule, RuleSet};
-    // Texts with all that needs quotes; and documents with fields of their own.
-    let m = mapping(&[("_id", "objectid"), ("tags", "text[]"), ("friends", "objectid[]"), ("items", "jsonb")]);
+    use std::sync::Arc;
+
+    let m = mapping(&[
+        ("_id", "objectid"),
+        ("address.city", "text"),
+        ("tags", "text[]"),
+        ("friends", "objectid[]"),
+        ("items", "jsonb"),
+        ("n", "integer"),
+    ]);
+    let rule: Rule = toml::from_str(
+        r#"
+from = "shop.users"
+to = "users"
+rename = { "address.city" = "city" }
+drop = ["_id", "tags", "friends", "items"]
+set = { id = "uuid5('6ba7b810-9dad-11d1-80b4-00c04fd430c8', _id)", legacy_id = "_id", twice = "n * 2" }
+[[explode]]
+path = "tags"
+to = "tags"
+set = { user_id = "parent._id", n = "position", tag = "item" }
+[[explode]]
+path = "friends"
+to = "friends"
+set = { user_id = "parent._id", friend_id = "uuid5('6ba7b810-9dad-11d1-80b4-00c04fd430c8', item)" }
+[[explode]]
+path = "items"
+to = "items"
+set = { user_id = "parent._id", sku = "item.sku", n = "item.n::integer", price = "(item->'unitPrice'->>'$numberDecimal')::numeric", at = "(item->'at'->>'$date')::timestamptz", ref = "(item->'ref'->>'$oid')", city = "item.address.city", whole = "item.w::numeric::bigint" }
+"#,
+    )
+    .unwrap();
+    let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
+    let rules = RuleSet::new(&[rule], homes).unwrap();
+    let tables = [
+        target(
+            "users",
+            &[
+                ("id", "uuid"),
+                ("legacy_id", "text"),
+                ("city", "text"),
+                ("n", "integer"),
+                ("twice", "integer"),
+                ("rest", "jsonb"),
+            ],
+            1,
+        ),
+        target("tags", &[("user_id", "text"), ("n", "integer"), ("tag", "text")], 2),
+        target("friends", &[("user_id", "text"), ("friend_id", "uuid")], 2),
+        target(
+            "items",
+            &[
+                ("user_id", "text"),
+                ("sku", "text"),
+                ("n", "integer"),
+                ("price", "numeric"),
+                ("at", "timestamptz"),
+                ("ref", "text"),
+                ("city", "text"),
+                ("whole", "bigint"),
+            ],
+            2,
+        ),
+    ];
+    let find = |name: &TableName| tables.iter().find(|t| t.name == *name).cloned().map(Arc::new);
+    let source = Arc::new(m.table().clone());
+    let compiled = Compiled::with_rules(&rules, &source, std::slice::from_ref(&source.name), &find)
+        .unwrap_or_else(|e| panic!("{e} {:?}", e.hint_text()));
     let id = bson::oid::ObjectId::parse_str("507f1f77bcf86cd799439011").unwrap();
-    let got = row(&m, doc! {"_id": id, "tags": ["a,b", "q\"\\", "", "NULL", Bson::Null], "friends": [id], "items": [{"sku": "x", "n": 2}, {"sku": null}]}).unwrap();
-    assert_eq!(got[3], r#"{"a,b","q\"\\","","NULL",NULL}"#);
-    let types: Vec<&str> = m.table().columns.iter().map(|c| c.type_name.as_str()).collect();
-    assert_eq!(types, ["objectid", "objectid[]", "json", "text[]", "json"]);
-    let rule =
-        Rule { from: "shop.users".into(), fields: [("a".to_owned(), "text".to_owned())].into(), ..Rule::default() };
-    assert!(RuleSet::new(&[rule], Homes::default()).is_ok());
+    let price: bson::Decimal128 = "9.50".parse().unwrap();
+    let document = doc! {
+        "_id": id,
+        "address": { "city": "X" },
+        "tags": ["a,b", "q\"\\", "", "NULL", Bson::Null],
+        "friends": [id],
+        "items": [
+            { "sku": "x \"y\"", "n": 2, "unitPrice": price, "at": bson::DateTime::from_millis(1500), "ref": id, "address": { "city": "Y" }, "w": 7.0 },
+            { "sku": null },
+        ],
+        "n": 21.0,
+    };
+    let bytes = document.to_vec().unwrap();
+    let row = m.row(Doc::new(&bytes).unwrap()).unwrap();
+    let mut scratch = Scratch::default();
+    let made: Vec<(String, Vec<Vec<Option<String>>>)> = compiled
+        .outputs
+        .iter()
+        .map(|output| {
+            let mut rows = Vec::new();
+            output.rows(&row, &mut scratch, &mut rows).unwrap();
+            // By the target's names, in their order.
+            let order: Vec<usize> = {
+                let mut all: Vec<usize> = (0..output.target.columns.len()).collect();
+                all.sort_by_key(|i| output.target.columns[*i].name.clone());
+                all
+            };
+            let text = |d: Datum<'_>| match d {
+                Datum::Text(t) => Some(String::from_utf8_lossy(t).into_owned()),
+                _ => None,
+            };
+            (
+                output.target.name.name.clone(),
+                rows.iter().map(|r| order.iter().map(|i| text(r.get(*i))).collect()).collect(),
+            )
+        })
+        .collect();
+    let hex = "507f1f77bcf86cd799439011";
+    let some = |values: &[&str]| values.iter().map(|v| (*v != "NULL!").then(|| (*v).to_owned())).collect::<Vec<_>>();
+    let uuid = made[0].1[0][1].clone().unwrap();
+    assert_eq!(made[0].1, [some(&["X", &uuid, hex, "21", "NULL!", "42"])]);
+    assert_eq!(
+        made[1].1,
+        [["1", "a,b"], ["2", "q\"\\"], ["3", ""], ["4", "NULL"], ["5", "NULL!"]].map(|[n, tag]| some(&[n, tag, hex]))
+    );
+    // The same function over the same text: references meet.
+    assert_eq!(made[2].1, [some(&[&uuid, hex])]);
+    assert_eq!(
+        made[3].1,
+        [
+            some(&["1970-01-01 00:00:01.5+00", "Y", "2", "9.50", hex, "x \"y\"", hex, "7"]),
+            some(&["NULL!", "NULL!", "NULL!", "NULL!", "NULL!", "NULL!", hex, "NULL!"]),
+        ]
+    );
 }
 
 fn fields_of_everything() -> Mapping {
