@@ -146,6 +146,7 @@ fn given_documents_of_every_type_when_copied_and_followed_then_both_ways_give_th
     let texts = sql.rows("select distinct doc::jsonb - '_id' from \"all types\" where _id in ('2', 'changed')");
     assert_eq!(texts.len(), 1, "{texts:#?}");
     assert_eq!(daemon.sigterm(), 0);
+    assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
 }
 
 /// Writes for as long as it lives: inserts, updates, replacements, deletes, and inserts of what was deleted.
@@ -396,6 +397,11 @@ fn given_connections_that_break_when_the_source_is_back_then_nothing_is_lost() {
     proxy.cut();
     daemon.wait_waiting("source");
     proxy.refuse(false).unwrap();
+    daemon.wait_status("it is back", PATIENCE, |s| s.pointer("/waiting_for").is_none_or(|w| w.is_null()));
+    // A connection that is half open.
+    proxy.stall(true);
+    daemon.wait_waiting("source");
+    proxy.stall(false);
     daemon.wait_status("it goes on", PATIENCE, |s| s.pointer("/waiting_for").is_none_or(|w| w.is_null()));
     pair.source.restart().unwrap();
     std::thread::sleep(Duration::from_secs(1));
@@ -491,4 +497,78 @@ fn given_an_oplog_that_moved_on_when_started_again_then_it_says_so_and_changes_n
     let log = daemon.log();
     assert!(log.contains("oplog") && log.contains("replSetResizeOplog"), "{log}");
     assert_eq!(pair.on_target().number("select count(*) from items"), 10);
+}
+
+#[test]
+fn given_a_marker_when_written_then_the_stream_brings_it_back_behind_what_was_written_before() {
+    use secrecy::SecretString;
+    use switchyard::change::Event;
+    use switchyard::source::{self, DocumentForm, NulText, SourceOptions, ZeroDates, queue};
+    use switchyard::transform::select::Selection;
+
+    let server = MongoServer::builder(&sandbox::find_mongo().unwrap()).tls(true).auth(true).start().unwrap();
+    server.run("shop", doc! { "create": "items" }).unwrap();
+    let open = |include: &str| {
+        source::open(SourceOptions {
+            name: "marked".into(),
+            url: SecretString::from(server.url("shop")),
+            selection: Selection::new(&[include], &[]).unwrap(),
+            workers: 1,
+            whole_rows: Vec::new(),
+            zero_dates: ZeroDates::Keep,
+            collections: Default::default(),
+            documents: DocumentForm::Json,
+            nul_text: NulText::default(),
+        })
+        .unwrap()
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Over TLS, and by the stream of one database and of all.
+    for include in ["shop.*", "*.*"] {
+        let source = open(include);
+        runtime.block_on(async {
+            let tables = source.tables().await.unwrap();
+            let session = source.begin(&tables).await.unwrap();
+            session.still_held().await.unwrap();
+            let ended = session.ended().await.unwrap();
+            server.run("shop", doc! { "insert": "items", "documents": [{ "n": 1 }] }).unwrap();
+            let at = source.mark("the token").await.unwrap();
+            assert!(at.reached(&ended) && ended.reached(session.at()));
+            let (out, mut events) = queue::channel(1 << 20);
+            let (_confirm, confirmed) = tokio::sync::watch::channel(session.start().clone());
+            let (tailed, identity, start) = (source.clone(), session.identity().clone(), session.start().clone());
+            let tail = tokio::spawn(async move { tailed.tail(&identity, start, &tables, out, confirmed).await });
+            let (mut changes, mut tokens, mut begun) = (0, Vec::new(), false);
+            while tokens.last().is_none_or(|t| t != "the token") {
+                let got = tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event in time");
+                for event in got.expect("the stream goes on").events {
+                    match event {
+                        Event::Begin(b) => {
+                            assert!(!begun && !b.is_in(session.at()));
+                            begun = true;
+                        }
+                        Event::Commit(c) => {
+                            assert!(begun && c.end.reached(session.start()));
+                            begun = false;
+                        }
+                        Event::Change(_) => changes += 1,
+                        Event::Marker { token } => tokens.push(token),
+                        _ => assert!(begun || matches!(event, Event::Heartbeat { .. })),
+                    }
+                }
+            }
+            assert_eq!(changes, 1);
+            let health = source.health(session.identity()).await.unwrap();
+            assert!(health.end.reached(&at) && health.safe_bytes.is_some() && health.state.contains("reaches back"));
+            source.verify_log(session.identity(), &at).await.unwrap();
+            let mut other = session.identity().clone();
+            other.server_id = "another".into();
+            let e = source.verify_log(&other, &at).await.unwrap_err();
+            assert!(e.message().contains("another replica set"), "{e}");
+            drop(events);
+            tail.await.unwrap().unwrap();
+            assert_eq!(source.finish().await.unwrap().len(), 1);
+            assert!(source.finish().await.unwrap().is_empty());
+        });
+    }
 }

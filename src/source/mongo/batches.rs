@@ -11,6 +11,7 @@ use mongodb::Client;
 use mongodb::options::SelectionCriteria;
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
 use crate::mongowire::errors;
@@ -38,6 +39,7 @@ pub struct Opening {
 pub struct Batches {
     replies: mpsc::Receiver<mongodb::error::Result<RawBatch>>,
     doing: String,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Batches {
@@ -45,8 +47,13 @@ impl Batches {
     pub fn open(client: &Client, opening: Opening) -> Batches {
         let (out, replies) = mpsc::channel(1);
         let doing = opening.doing.clone();
-        tokio::spawn(read(client.clone(), opening, out));
-        Batches { replies, doing }
+        let task = tokio::spawn(read(client.clone(), opening, out));
+        Batches { replies, doing, task: Some(task) }
+    }
+    /// The task that the cursor lives in, to wait for its end once the value was dropped: what the driver is still asking
+    /// for when the runtime ends, it panics about.
+    pub fn task(&mut self) -> Option<JoinHandle<()>> {
+        self.task.take()
     }
     /// The next reply; `None` at the cursor's end.
     ///
@@ -78,6 +85,8 @@ async fn read(client: Client, o: Opening, out: mpsc::Sender<mongodb::error::Resu
         Err(e) => return drop(out.send(Err(e)).await),
     };
     loop {
+        // One batch is worked on, and one is here or on its way: a third would only take memory.
+        let Ok(room) = out.reserve().await else { return };
         let next = {
             let mut next = cursor.next();
             tokio::select! {
@@ -90,7 +99,8 @@ async fn read(client: Client, o: Opening, out: mpsc::Sender<mongodb::error::Resu
         };
         let Some(reply) = next else { return };
         let failed = reply.is_err();
-        if out.send(reply).await.is_err() || failed {
+        room.send(reply);
+        if failed {
             return;
         }
     }

@@ -258,8 +258,9 @@ impl Source for MongoSource {
         let (client, server) = self.client().await?;
         let catalog = self.catalog().await?;
         let tells = server.number.0 >= 6;
+        let document_bytes = catalog.tables.iter().map(|d| d.document_bytes).max().unwrap_or(0);
         let follower = Follower::new(self.known.clone(), catalog.tables, self.whole_rows.clone(), tells, from);
-        let tailing = Tailing { client, known: self.known.clone(), version: server.number, follower };
+        let tailing = Tailing { client, known: self.known.clone(), version: server.number, follower, document_bytes };
         let (needed, mut confirmed) = (self.needed.clone(), confirmed);
         let durable = async move {
             loop {
@@ -279,12 +280,7 @@ impl Source for MongoSource {
     async fn health(&self, _identity: &LogIdentity) -> Result<LogHealth> {
         let (client, _) = self.client().await?;
         let now = place::now(&client).await?;
-        let needed = self.needed();
-        let window = match needed {
-            Some(needed) => place::still_holds(&client, needed).await?,
-            None => place::window(&client).await?,
-        };
-        Ok(place::health(now, needed, window))
+        Ok(place::health(now, self.needed(), place::window(&client).await?))
     }
 
     async fn mark(&self, token: &str) -> Result<Position> {

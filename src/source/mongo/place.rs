@@ -73,78 +73,77 @@ pub struct Window {
     pub room: Option<u64>,
 }
 
-/// Asks how far the oplog reaches back; `None` where the account may not (role `clusterMonitor`), or through a router.
+/// The oplog's first and last operation; `None` where the account may not ask (role `clusterMonitor`), or through a router.
 ///
 /// # Errors
-/// As [`command::run`].
-pub async fn window(client: &Client) -> Result<Option<Window>> {
+/// As [`command::run`], for lost connections only.
+async fn ends(client: &Client) -> Result<Option<(Time, Time)>> {
     let doing = "asking how far the source's oplog reaches back";
     let mut ask = doc! { "serverStatus": 1, "oplog": 1 };
     for heavy in ["metrics", "wiredTiger", "locks", "tcmalloc", "network", "transactions", "opLatencies"] {
         ask.insert(heavy, 0);
     }
-    let told = match command::run(client, "admin", doing, ask).await {
-        Ok(status) => status
-            .get_document("oplog")
-            .ok()
-            .and_then(|o| Some((o.get_timestamp("earliestOptime").ok()?, o.get_timestamp("latestOptime").ok()?))),
-        Err(e) if denied(&e) => None,
-        Err(e) => return Err(e),
+    let told = answered(command::run(client, "admin", doing, ask).await)?;
+    let told = told.as_ref().and_then(|status| status.get_document("oplog").ok());
+    let told = told.and_then(|o| o.get_timestamp("earliestOptime").ok().zip(o.get_timestamp("latestOptime").ok()));
+    let both = match told {
+        Some(both) => Some(both),
+        None => end(client, doing, 1).await?.zip(end(client, doing, -1).await?),
     };
-    let (first, last) = match told {
-        Some((first, last)) => (first, last),
-        None => match (end(client, doing, 1).await?, end(client, doing, -1).await?) {
-            (Some(first), Some(last)) => (first, last),
-            _ => return Ok(None),
-        },
-    };
-    let size = command::run(client, "local", doing, doc! { "collStats": "oplog.rs" }).await;
-    let size = match size {
-        Ok(size) => size,
-        Err(e) if e.is_retry() => return Err(e),
-        Err(_) => Document::new(),
-    };
+    Ok(both.map(|(first, last)| (first.into(), last.into())))
+}
+
+/// Asks how far the oplog reaches back, and how large it is; `None` as [`ends`].
+///
+/// # Errors
+/// As [`ends`].
+pub async fn window(client: &Client) -> Result<Option<Window>> {
+    let Some((first, last)) = ends(client).await? else { return Ok(None) };
+    let doing = "asking how large the source's oplog is";
+    let size =
+        answered(command::run(client, "local", doing, doc! { "collStats": "oplog.rs" }).await)?.unwrap_or_default();
     let number = |name| match size.get(name) {
         Some(Bson::Int32(n)) => u64::try_from(*n).ok(),
         Some(Bson::Int64(n)) => u64::try_from(*n).ok(),
         Some(Bson::Double(n)) => Some(*n as u64),
         _ => None,
     };
-    Ok(Some(Window { first: first.into(), last: last.into(), bytes: number("size"), room: number("maxSize") }))
+    Ok(Some(Window { first, last, bytes: number("size"), room: number("maxSize") }))
 }
 
-fn denied(e: &Error) -> bool {
-    matches!(e.code(), Some("13" | "59" | "26"))
+/// A reply; `None` where the server refuses to say.
+fn answered(reply: Result<Document>) -> Result<Option<Document>> {
+    match reply {
+        Ok(reply) => Ok(Some(reply)),
+        Err(e) if e.is_retry() => Err(e),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The first or the last entry of the oplog itself.
 async fn end(client: &Client, doing: &str, direction: i32) -> Result<Option<bson::Timestamp>> {
     let command = doc! { "find": "oplog.rs", "sort": { "$natural": direction }, "limit": 1, "singleBatch": true,
     "projection": { "ts": 1 } };
-    match command::run(client, "local", doing, command).await {
-        Ok(reply) => Ok(first_batch(&reply).next().and_then(|d| d.get_timestamp("ts").ok())),
-        Err(e) if denied(&e) => Ok(None),
-        Err(e) => Err(e),
-    }
+    let reply = answered(command::run(client, "local", doing, command).await)?;
+    Ok(reply.as_ref().and_then(|reply| first_batch(reply).next()?.get_timestamp("ts").ok()))
 }
 
-/// Fails unless the oplog still holds everything behind `from`; what it holds, where that can be asked.
+/// Fails unless the oplog still holds everything behind `from`, as far as that can be asked.
 ///
 /// # Errors
 /// `Fatal` with the code [`LOST`] where it does not.
-pub async fn still_holds(client: &Client, from: Time) -> Result<Option<Window>> {
-    let window = window(client).await?;
-    if let Some(w) = window
-        && w.first > from
-    {
-        let behind = w.first.seconds().saturating_sub(from.seconds());
-        return Err(lost(format!(
-            "the source's oplog begins at {} now, {behind} s behind the place that is needed ({})",
-            w.first.position(),
-            from.position()
-        )));
+pub async fn still_holds(client: &Client, from: Time) -> Result<()> {
+    match ends(client).await? {
+        Some((first, _)) if first > from => {
+            let behind = first.seconds().saturating_sub(from.seconds());
+            Err(lost(format!(
+                "the source's oplog begins at {} now, {behind} s behind the place that is needed ({})",
+                first.position(),
+                from.position()
+            )))
+        }
+        _ => Ok(()),
     }
-    Ok(window)
 }
 
 /// The error of a log that has been thrown away.
@@ -183,7 +182,7 @@ pub async fn verify(client: &Client, server: &Server, identity: &LogIdentity, po
         return Err(fatal(format!("the source's oplog ends at {}, before what the target has ({})", end.position(), at))
             .hint("it was restored from a backup, or is a member that is behind: point source.url at one that has it, or start the migration anew"));
     }
-    still_holds(client, at.into()).await.context(doing).map(drop)
+    still_holds(client, at.into()).await.context(doing)
 }
 
 /// How the oplog is doing. The server keeps nothing for us: it throws away what does not fit any more.
@@ -195,6 +194,8 @@ pub fn health(now: Moment, needed: Option<Time>, window: Option<Window>) -> LogH
         Some((u128::from(w.bytes?) * u128::from(left) / u128::from(whole)) as u64)
     });
     let state = match window {
+        // The capture itself finds out whether it has read what is gone; after a restart it would be missing.
+        Some(w) if needed.is_some_and(|n| n < w.first) => "lost".to_owned(),
         Some(w) => {
             let seconds = span(w.first, w.last);
             format!("reaches back {} h {} min", seconds / 3600, seconds / 60 % 60)

@@ -195,7 +195,7 @@ impl SnapshotSession for MongoSnapshot {
     }
 
     async fn still_held(&self) -> Result<()> {
-        place::still_holds(&self.shared.client, self.needed).await.map(drop)
+        place::still_holds(&self.shared.client, self.needed).await
     }
 }
 

@@ -1,10 +1,12 @@
 //! The change stream: opened, read ahead, opened anew where it ends, and handed on as what it means.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bson::{Bson, Document, doc};
 use mongodb::Client;
+use tokio::task::JoinHandle;
 
 use super::batches::{Batches, Opening};
 use super::event::{Kind, Pieces, Reply, Seen};
@@ -24,6 +26,10 @@ use crate::source::queue::{Closed, EventSender};
 
 /// Events of a batch, at most: enough that the server is not asked too often, few enough that the first are here soon.
 const BATCH: u32 = 2_000;
+/// Bytes of a batch, about.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Events of a batch, at least.
+const LEAST: u64 = 64;
 /// How long the server waits for an event before it says that there is none. A transaction that nothing follows is known to
 /// be whole by such an answer alone, so this is what its last event waits for.
 const WAIT: Duration = Duration::from_millis(50);
@@ -37,6 +43,8 @@ const QUIET: Duration = Duration::from_millis(3);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Bytes of events that are handed on together.
 const PARCEL_BYTES: usize = 256 << 10;
+/// How long is waited for a read under way when nobody listens any more.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Documents that are looked up at once, and about how many bytes of them.
 const LOOKUPS: usize = 1_000;
 const LOOKUP_BYTES: u64 = 4 << 20;
@@ -61,6 +69,8 @@ pub struct Tailing {
     pub version: (u32, u32, u32),
     /// What events mean, from its place on.
     pub follower: Follower,
+    /// Bytes of a document, on average, of the collection where that is most.
+    pub document_bytes: u64,
 }
 
 struct Tail {
@@ -73,9 +83,13 @@ struct Tail {
     ahead: i64,
     heartbeat: Instant,
     from: From,
+    /// Events of a batch.
+    batch: u32,
     /// Events left to be read one by one.
     careful: u32,
     pieces: Pieces,
+    /// What reads the stream.
+    reading: Option<JoinHandle<()>>,
 }
 
 /// Why a stream is opened anew.
@@ -107,16 +121,23 @@ pub async fn run(t: Tailing, out: EventSender) -> Result<()> {
         ahead,
         heartbeat: Instant::now(),
         from: From::Token,
+        batch: (BATCH_BYTES / t.document_bytes.max(1)).clamp(LEAST, u64::from(BATCH)) as u32,
         careful: 0,
         pieces: Pieces::default(),
+        reading: None,
     };
     loop {
         let again = tokio::select! {
             again = tail.stream(&out) => again?,
-            () = out.closed() => return Ok(()),
+            () = out.closed() => None,
         };
         match again {
-            None => return Ok(()),
+            None => {
+                if let Some(reading) = tail.reading.take() {
+                    let _ = tokio::time::timeout(GOODBYE, reading).await;
+                }
+                return Ok(());
+            }
             Some(Again::Ended) => tail.from = From::Token,
             Some(Again::ByTime) => {
                 tracing::info!(
@@ -153,9 +174,10 @@ impl Tail {
 
     /// Reads one stream to its end. `None`: nobody listens any more.
     async fn stream(&mut self, out: &EventSender) -> Result<Option<Again>> {
-        let batch = if self.careful > 0 { 1 } else { BATCH };
+        let batch = if self.careful > 0 { 1 } else { self.batch };
         let by_token = self.from == From::Token && self.follower.position().token.is_some();
         let mut batches = Batches::open(&self.client, self.opening(self.wanted(), batch));
+        self.reading = batches.task();
         let mut silent = Duration::ZERO;
         let mut level = false;
         loop {
@@ -174,7 +196,9 @@ impl Tail {
                 Ok(None) => {
                     silent += SILENCE;
                     let doing = "asking the source whether it is there";
-                    command::run(&self.client, "admin", doing, doc! { "ping": 1 }).await?;
+                    let db = self.client.database("admin");
+                    let ping = async move { db.run_command(doc! { "ping": 1 }).await };
+                    command::finished_within(SILENCE, doing, ping).await?;
                     if silent >= DEAD {
                         return Err(Error::retry("the source's change stream has been silent for too long"));
                     }
@@ -289,8 +313,8 @@ impl Tail {
             let mut key = Vec::new();
             id_bytes(&mut key, seen)?;
             let ids = wanted.entry((seen.database, seen.collection)).or_default();
-            if !ids.contains_key(&key) {
-                ids.insert(key, id_of(seen)?);
+            if let Entry::Vacant(new) = ids.entry(key) {
+                new.insert(id_of(seen)?);
             }
             until = until.max(seen.time);
         }
