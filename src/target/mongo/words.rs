@@ -1,0 +1,206 @@
+//! What a column's values become in documents, and the word for it. Pure.
+
+use crate::definition::DataType;
+use crate::schema::{Column, Kind};
+
+/// The form that a column's values have in a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `bool`.
+    Bool,
+    /// A whole number of 32 bits.
+    Int32,
+    /// A whole number of 64 bits. What lies beyond (an unsigned 64-bit number) is a decimal: numbers of all types compare
+    /// by their value.
+    Int64,
+    /// A binary floating-point number.
+    Double,
+    /// Decimal128: 34 digits.
+    Decimal,
+    /// Text.
+    String,
+    /// Bytes.
+    Binary,
+    /// Bytes of subtype 4.
+    Uuid,
+    /// Milliseconds since 1970.
+    Date {
+        /// Whether what is finer is cut off; else such a value is refused.
+        cut: bool,
+    },
+    /// Twelve bytes, from 24 hexadecimal digits.
+    ObjectId,
+    /// Documents, lists and plain values, from JSON.
+    Json,
+    /// A list.
+    Array(Box<Form>),
+    /// The value of `_id`, in a document of its own.
+    RawId,
+    /// The whole document.
+    RawDocument,
+}
+
+/// The type name of columns that hold BSON itself.
+pub const BSON: &str = "bson";
+
+impl Form {
+    /// Of a column of a target's table; `in_key`: whether it is part of the key.
+    pub fn of(column: &Column, in_key: bool) -> Form {
+        let (word, data) = (column.type_name.as_str(), &column.data);
+        if let Some(element) = word.strip_prefix("array of ") {
+            let inner = match data {
+                DataType::Array { element } => innermost(element).clone(),
+                _ => DataType::Other,
+            };
+            return Form::Array(Box::new(plain(element, &inner)));
+        }
+        match word {
+            BSON if in_key => Form::RawId,
+            BSON => Form::RawDocument,
+            _ => plain(word, data),
+        }
+    }
+    /// Its name in a `$type` expression, or `None` where values have several. Source: "$type", MongoDB Manual.
+    pub fn alias(&self) -> Option<&'static str> {
+        Some(match self {
+            Form::Bool => "bool",
+            Form::Int32 | Form::Int64 | Form::Double | Form::Decimal => "number",
+            Form::String => "string",
+            Form::Binary | Form::Uuid => "binData",
+            Form::Date { .. } => "date",
+            Form::ObjectId => "objectId",
+            Form::Json | Form::Array(_) | Form::RawId | Form::RawDocument => return None,
+        })
+    }
+}
+
+fn innermost(data: &DataType) -> &DataType {
+    match data {
+        DataType::Array { element } => innermost(element),
+        other => other,
+    }
+}
+
+fn plain(word: &str, data: &DataType) -> Form {
+    match word {
+        "bool" => Form::Bool,
+        "int" => Form::Int32,
+        "long" => Form::Int64,
+        "double" => Form::Double,
+        "decimal" => Form::Decimal,
+        "binData" => Form::Binary,
+        "uuid" => Form::Uuid,
+        // A column of three digits holds no more; where a rule says `date` of a finer one, it is made one of three.
+        "date" => Form::Date { cut: !is_finer(data) },
+        "objectId" => Form::ObjectId,
+        "object" => Form::Json,
+        _ => Form::String,
+    }
+}
+
+/// Whether values may have parts of a second that a date does not.
+fn is_finer(data: &DataType) -> bool {
+    matches!(data, DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction > 3)
+}
+
+/// The word for what a column of another engine becomes.
+pub fn word(data: &DataType, kind: Kind) -> String {
+    let plain = match data {
+        DataType::Bool | DataType::Int { truth: true, .. } => "bool",
+        DataType::Int { bits, unsigned, .. } => match (bits, unsigned) {
+            (..=24, _) | (25..=32, false) => "int",
+            _ => "long",
+        },
+        DataType::Year => "int",
+        DataType::Decimal { .. } => "decimal",
+        DataType::Float { .. } => "double",
+        DataType::Bytes { .. } => "binData",
+        DataType::Geometry if kind == Kind::Bytes => "binData",
+        DataType::Date | DataType::Timestamp { .. } | DataType::TimestampTz { .. } => "date",
+        DataType::Uuid => "uuid",
+        DataType::Json { .. } => "object",
+        DataType::Array { element } => return format!("array of {}", word(innermost(element), Kind::Other)),
+        DataType::Other => match kind {
+            Kind::Bool => "bool",
+            Kind::Int2 | Kind::Int4 => "int",
+            Kind::Int8 => "long",
+            Kind::Float4 | Kind::Float8 => "double",
+            Kind::Numeric => "decimal",
+            Kind::Bytes => "binData",
+            Kind::Uuid => "uuid",
+            Kind::Date | Kind::Timestamp | Kind::TimestampTz => "date",
+            Kind::Json | Kind::Jsonb => "object",
+            Kind::Text | Kind::Time | Kind::Other => "string",
+        },
+        _ => "string",
+    };
+    plain.to_owned()
+}
+
+/// What a column holds whose word a person chose in a rule.
+///
+/// # Errors
+/// The words that there are.
+pub fn named(word: &str) -> Result<(String, Kind, DataType), String> {
+    let word = word.trim();
+    let int = |bits| DataType::Int { bits, unsigned: false, truth: false };
+    let (kind, data) = match word {
+        "bool" => (Kind::Bool, DataType::Bool),
+        "int" => (Kind::Int4, int(32)),
+        "long" => (Kind::Int8, int(64)),
+        "double" => (Kind::Float8, DataType::Float { bits: 64 }),
+        "decimal" => (Kind::Numeric, DataType::Decimal { precision: None, scale: 0 }),
+        "string" => (Kind::Text, DataType::Text { bytes: None }),
+        "binData" => (Kind::Bytes, DataType::Bytes { length: None, fixed: false }),
+        "uuid" => (Kind::Uuid, DataType::Uuid),
+        "date" => (Kind::TimestampTz, DataType::TimestampTz { fraction: 3 }),
+        "objectId" => (Kind::Text, DataType::Char { length: 24 }),
+        "object" => (Kind::Jsonb, DataType::Json { verbatim: false }),
+        _ => {
+            return Err(format!(
+                "{word:?} is no type of MongoDB's: bool, int, long, double, decimal, string, binData, uuid, date, objectId or object"
+            ));
+        }
+    };
+    Ok((word.to_owned(), kind, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_types_of_other_engines_when_named_then_nothing_is_narrower() {
+        let int = |bits, unsigned| DataType::Int { bits, unsigned, truth: false };
+        for (data, wanted) in [
+            (int(32, false), "int"),
+            (int(32, true), "long"),
+            (int(64, true), "long"),
+            (DataType::Decimal { precision: Some(10), scale: 2 }, "decimal"),
+            (DataType::Timestamp { fraction: 6 }, "date"),
+            (DataType::Interval, "string"),
+            (DataType::Array { element: Box::new(DataType::Uuid) }, "array of uuid"),
+        ] {
+            assert_eq!(word(&data, Kind::Other), wanted);
+        }
+        assert_eq!(word(&DataType::Other, Kind::Int8), "long");
+    }
+
+    #[test]
+    fn given_a_timestamp_when_its_form_is_asked_for_then_only_a_chosen_date_cuts() {
+        let column = |data: DataType| Column {
+            name: "t".into(),
+            number: 1,
+            type_name: "date".into(),
+            kind: Kind::Timestamp,
+            data,
+            nullable: true,
+            identity: None,
+            default: None,
+            collation: None,
+            portable_binary: false,
+        };
+        assert_eq!(Form::of(&column(DataType::Timestamp { fraction: 6 }), false), Form::Date { cut: false });
+        assert_eq!(Form::of(&column(named("date").unwrap().2), false), Form::Date { cut: true });
+    }
+}
