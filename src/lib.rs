@@ -13,6 +13,7 @@ pub mod gtid;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod mongowire;
 pub mod mywire;
 pub mod pgwire;
 pub mod pipeline;

@@ -75,7 +75,7 @@ fn layer(module: &str) -> Option<Layer> {
             Layer::Vocabulary
         }
         "transform" => Layer::Pure,
-        "source" | "target" | "router" | "pgwire" | "mywire" | "transport" => Layer::Adapter,
+        "source" | "target" | "router" | "pgwire" | "mywire" | "mongowire" | "transport" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,
         // What the conductors tell people and machines.
         "status" | "metrics" | "faults" => Layer::Adapter,
@@ -268,7 +268,7 @@ fn absolute(module: &str, path: &str) -> String {
 fn engine_names(module: &str, own: Layer, tokens: &[Token]) -> Vec<(String, usize)> {
     let parts: Vec<&str> = module.split('/').collect();
     // The command line and the sandbox start and name engines, the wire protocol is one engine's.
-    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire", "mywire"];
+    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire", "mywire", "mongowire"];
     if free.contains(&parts[0]) {
         return Vec::new();
     }
