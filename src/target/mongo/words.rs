@@ -1,77 +1,38 @@
 //! What a column's values become in documents, and the word for it. Pure.
 
 use crate::definition::DataType;
+use crate::documents::values::{Choices, Form};
+use crate::documents::{BSON, KEY, OBJECT_ID};
 use crate::schema::{Column, Kind};
 
-/// The form that a column's values have in a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// `bool`.
-    Bool,
-    /// A whole number of 32 bits.
-    Int32,
-    /// A whole number of 64 bits. What lies beyond (an unsigned 64-bit number) is a decimal: numbers of all types compare
-    /// by their value.
-    Int64,
-    /// A binary floating-point number.
-    Double,
-    /// Decimal128: 34 digits.
-    Decimal,
-    /// Text.
-    String,
-    /// Bytes.
-    Binary,
-    /// Bytes of subtype 4.
-    Uuid,
-    /// Milliseconds since 1970.
-    Date {
-        /// Whether what is finer is cut off; else such a value is refused.
-        cut: bool,
-    },
-    /// Twelve bytes, from 24 hexadecimal digits.
-    ObjectId,
-    /// Documents, lists and plain values, from JSON.
-    Json,
-    /// A list.
-    Array(Box<Form>),
-    /// The value of `_id`, in a document of its own.
-    RawId,
-    /// The whole document.
-    RawDocument,
+/// What becomes of a column's values; `in_key`: it is part of the key.
+pub fn form(column: &Column, in_key: bool) -> (Form, Choices) {
+    let (word, data) = (column.type_name.as_str(), &column.data);
+    let form = match word {
+        BSON if in_key => Form::Key,
+        BSON => Form::Document,
+        KEY => Form::KeyText,
+        _ => match word.strip_prefix("array of ") {
+            Some(element) => Form::Array(Box::new(plain(element, &DataType::Other))),
+            None => plain(word, data),
+        },
+    };
+    // A date of three digits holds no more; where a rule says `date` of a finer column, it is made one of three.
+    let cut_micros = matches!(data, DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction <= 3);
+    (form, Choices { cut_micros })
 }
 
-/// The type name of columns that hold BSON itself.
-pub const BSON: &str = "bson";
-
-impl Form {
-    /// Of a column of a target's table; `in_key`: whether it is part of the key.
-    pub fn of(column: &Column, in_key: bool) -> Form {
-        let (word, data) = (column.type_name.as_str(), &column.data);
-        if let Some(element) = word.strip_prefix("array of ") {
-            let inner = match data {
-                DataType::Array { element } => innermost(element).clone(),
-                _ => DataType::Other,
-            };
-            return Form::Array(Box::new(plain(element, &inner)));
-        }
-        match word {
-            BSON if in_key => Form::RawId,
-            BSON => Form::RawDocument,
-            _ => plain(word, data),
-        }
-    }
-    /// Its name in a `$type` expression, or `None` where values have several. Source: "$type", MongoDB Manual.
-    pub fn alias(&self) -> Option<&'static str> {
-        Some(match self {
-            Form::Bool => "bool",
-            Form::Int32 | Form::Int64 | Form::Double | Form::Decimal => "number",
-            Form::String => "string",
-            Form::Binary | Form::Uuid => "binData",
-            Form::Date { .. } => "date",
-            Form::ObjectId => "objectId",
-            Form::Json | Form::Array(_) | Form::RawId | Form::RawDocument => return None,
-        })
-    }
+/// The name of a form in a `$type` expression, or `None` where values are of several types. Source: "$type", MongoDB Manual.
+pub fn alias(form: &Form) -> Option<&'static str> {
+    Some(match form {
+        Form::Bool => "bool",
+        Form::Int32 | Form::Int64 | Form::Double | Form::Decimal => "number",
+        Form::Text => "string",
+        Form::Bytes | Form::Uuid => "binData",
+        Form::Date => "date",
+        Form::ObjectId => "objectId",
+        Form::Truth | Form::Json | Form::Array(_) | Form::Document | Form::Key | Form::KeyText => return None,
+    })
 }
 
 fn innermost(data: &DataType) -> &DataType {
@@ -83,28 +44,23 @@ fn innermost(data: &DataType) -> &DataType {
 
 fn plain(word: &str, data: &DataType) -> Form {
     match word {
+        "bool" if matches!(data, DataType::Int { .. }) => Form::Truth,
         "bool" => Form::Bool,
         "int" => Form::Int32,
         "long" => Form::Int64,
         "double" => Form::Double,
         "decimal" => Form::Decimal,
-        "binData" => Form::Binary,
+        "binData" => Form::Bytes,
         "uuid" => Form::Uuid,
-        // A column of three digits holds no more; where a rule says `date` of a finer one, it is made one of three.
-        "date" => Form::Date { cut: !is_finer(data) },
-        "objectId" => Form::ObjectId,
+        "date" => Form::Date,
+        OBJECT_ID | "objectId" => Form::ObjectId,
         "object" => Form::Json,
-        _ => Form::String,
+        _ => Form::Text,
     }
 }
 
-/// Whether values may have parts of a second that a date does not.
-fn is_finer(data: &DataType) -> bool {
-    matches!(data, DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction > 3)
-}
-
 /// The word for what a column of another engine becomes.
-pub fn word(data: &DataType, kind: Kind) -> String {
+pub fn word(data: &DataType, kind: Kind, type_name: &str) -> String {
     let plain = match data {
         DataType::Bool | DataType::Int { truth: true, .. } => "bool",
         DataType::Int { bits, unsigned, .. } => match (bits, unsigned) {
@@ -119,7 +75,9 @@ pub fn word(data: &DataType, kind: Kind) -> String {
         DataType::Date | DataType::Timestamp { .. } | DataType::TimestampTz { .. } => "date",
         DataType::Uuid => "uuid",
         DataType::Json { .. } => "object",
-        DataType::Array { element } => return format!("array of {}", word(innermost(element), Kind::Other)),
+        // Its items are separated by semicolons, unlike those of all other arrays (PostgreSQL's box).
+        DataType::Array { .. } if type_name.ends_with("box[]") => "string",
+        DataType::Array { element } => return format!("array of {}", word(innermost(element), Kind::Other, "")),
         DataType::Other => match kind {
             Kind::Bool => "bool",
             Kind::Int2 | Kind::Int4 => "int",
@@ -181,9 +139,9 @@ mod tests {
             (DataType::Interval, "string"),
             (DataType::Array { element: Box::new(DataType::Uuid) }, "array of uuid"),
         ] {
-            assert_eq!(word(&data, Kind::Other), wanted);
+            assert_eq!(word(&data, Kind::Other, ""), wanted);
         }
-        assert_eq!(word(&DataType::Other, Kind::Int8), "long");
+        assert_eq!(word(&DataType::Other, Kind::Int8, ""), "long");
     }
 
     #[test]
@@ -200,7 +158,7 @@ mod tests {
             collation: None,
             portable_binary: false,
         };
-        assert_eq!(Form::of(&column(DataType::Timestamp { fraction: 6 }), false), Form::Date { cut: false });
-        assert_eq!(Form::of(&column(named("date").unwrap().2), false), Form::Date { cut: true });
+        assert!(!form(&column(DataType::Timestamp { fraction: 6 }), false).1.cut_micros);
+        assert!(form(&column(named("date").unwrap().2), false).1.cut_micros);
     }
 }
