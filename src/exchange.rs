@@ -132,3 +132,14 @@ pub enum ZeroDates {
     /// NULL is sent in their place.
     Null,
 }
+
+/// What becomes of the character U+0000 in a document's texts, which PostgreSQL has neither in `text` nor in `jsonb`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NulText {
+    /// The document is refused, and the field named.
+    #[default]
+    Refuse,
+    /// U+2400 (␀) is sent in its place.
+    Replace,
+}

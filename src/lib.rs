@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod definition;
+pub mod documents;
 pub mod error;
 pub mod exchange;
 pub mod faults;

@@ -52,6 +52,13 @@ fn layer(module: &str) -> Option<Layer> {
         "target/mysql/statements",
         "target/mysql/types",
         "target/mysql/values",
+        "target/mongo/adopt",
+        "target/mongo/command",
+        "target/mongo/merge",
+        "target/mongo/shape",
+        "target/mongo/steps",
+        "target/mongo/values",
+        "target/mongo/words",
         "transport/url",
         "pipeline/collect",
         "pipeline/dead",
@@ -74,7 +81,7 @@ fn layer(module: &str) -> Option<Layer> {
         "error" | "value" | "schema" | "definition" | "gtid" | "change" | "position" | "exchange" | "finding" => {
             Layer::Vocabulary
         }
-        "transform" => Layer::Pure,
+        "transform" | "documents" => Layer::Pure,
         "source" | "target" | "router" | "pgwire" | "mywire" | "mongowire" | "transport" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,
         // What the conductors tell people and machines.

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use bson::Document;
+
 use super::values;
 use super::words;
 use crate::documents::values::{Choices, Form};
-use crate::documents::cursor::Doc;
+use crate::documents::cursor::{Doc, Value};
 use crate::documents::write;
 use crate::error::{Error, Result};
 use crate::schema::Table;
@@ -248,22 +250,10 @@ impl Shape {
     }
 
     /// Appends `path: { $eq: value }`.
-    pub(super) fn equals(&self, out: &mut Vec<u8>, row: &Row, column: usize) -> Result<()> {
+    fn equals(&self, out: &mut Vec<u8>, row: &Row, column: usize) -> Result<()> {
         write::name(out, 0x03, self.path(column).as_bytes()).map_err(Error::fatal)?;
         let start = write::open(out);
         self.put(out, "$eq", row, column)?;
-        write::close(out, start);
-        Ok(())
-    }
-
-    /// Appends `_id: { $ne: … }` of the row.
-    pub(super) fn another(&self, out: &mut Vec<u8>, row: &Row) -> Result<()> {
-        write::name(out, 0x03, b"_id").map_err(Error::fatal)?;
-        let start = write::open(out);
-        let at = out.len();
-        self.put_id(out, row, [0; 12])?;
-        // The same bytes under another name.
-        out.splice(at + 1..at + 4, *b"$ne");
         write::close(out, start);
         Ok(())
     }
@@ -273,6 +263,83 @@ impl Shape {
         let at = out.len();
         self.put_id(out, row, [0; 12])?;
         out.splice(at + 1..at + 4, name.iter().copied());
+        Ok(())
+    }
+
+    /// Appends a document that is there, with what a row says of it; what was not sent stays, and fields that no column is
+    /// made of.
+    ///
+    /// # Errors
+    /// As [`Shape::document`].
+    pub fn patched(&self, out: &mut Vec<u8>, there: Doc<'_>, row: &Row) -> Result<()> {
+        let start = write::open(out);
+        if self.is_generated() {
+            let id = there.get("_id").ok().flatten().unwrap_or(Value::Null);
+            write::field(out, b"_id", &id).map_err(Error::fatal)?;
+        } else {
+            self.put_id(out, row, [0; 12])?;
+        }
+        self.patch_nodes(out, there, row, &self.nodes)?;
+        for field in there.fields() {
+            let Ok((name, value)) = field else { break };
+            let known = |n: &Node| n.name().as_bytes() == name;
+            if name != b"_id" && !self.nodes.iter().any(known) {
+                write::field(out, name, &value).map_err(Error::fatal)?;
+            }
+        }
+        write::close(out, start);
+        Ok(())
+    }
+
+    fn patch_nodes(&self, out: &mut Vec<u8>, there: Doc<'_>, row: &Row, nodes: &[Node]) -> Result<()> {
+        for node in nodes {
+            let old = there.get(node.name()).ok().flatten();
+            match node {
+                Node::Leaf { name, column } if row.get(*column) == Datum::Unsent => {
+                    if let Some(old) = old {
+                        write::field(out, name.as_bytes(), &old).map_err(Error::fatal)?;
+                    }
+                }
+                Node::Leaf { name, column } => self.put(out, name, row, *column)?,
+                Node::Within { name, nodes } => {
+                    write::name(out, 0x03, name.as_bytes()).map_err(Error::fatal)?;
+                    let start = write::open(out);
+                    let empty = Doc::new(&[5, 0, 0, 0, 0]);
+                    match (old, empty) {
+                        (Some(Value::Document(d)), _) | (_, Ok(d)) => self.patch_nodes(out, d, row, nodes)?,
+                        _ => {}
+                    }
+                    write::close(out, start);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends a document that finds others than the row's which are equal in these columns, among those of `partial`.
+    ///
+    /// # Errors
+    /// As [`Shape::document`].
+    pub fn others(&self, out: &mut Vec<u8>, row: &Row, columns: &[usize], partial: Option<&Document>) -> Result<()> {
+        let start = write::open(out);
+        for &c in columns {
+            self.equals(out, row, c)?;
+        }
+        write::name(out, 0x03, b"_id").map_err(Error::fatal)?;
+        let within = write::open(out);
+        let at = out.len();
+        self.put_id(out, row, [0; 12])?;
+        // The same value under another name.
+        out.splice(at + 1..at + 4, *b"$ne");
+        write::close(out, within);
+        if let Some(partial) = partial {
+            write::name(out, 0x04, b"$and").map_err(Error::fatal)?;
+            let list = write::open(out);
+            write::name(out, 0x03, b"0").map_err(Error::fatal)?;
+            out.extend(partial.to_vec().map_err(|e| Error::fatal(format!("writing a filter: {e}")))?);
+            write::close(out, list);
+        }
+        write::close(out, start);
         Ok(())
     }
 
