@@ -61,7 +61,7 @@ pub async fn described(client: &Client, name: &str, tables: &[TableName]) -> Res
             let mut cursor = db.list_collections().batch_size(1000).await?;
             let mut all = Vec::new();
             while cursor.advance().await? {
-                all.push(Document::try_from(cursor.current().to_raw_document_buf())?);
+                all.push(Document::try_from(cursor.current())?);
             }
             Ok(all)
         })

@@ -129,7 +129,7 @@ async fn index(
         }
     };
     let there = catalog::indexes(client, home).await?;
-    if there.iter().any(|d| d.get_str("name") == Ok(&i.name)) {
+    if there.iter().any(|d| d.get_str("name").ok() == Some(i.name.as_str())) {
         return Ok(());
     }
     let doing = format!("making the index {} of {home} on the target", i.name);

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bson::{Bson, Document, doc};
+use bson::{Document, doc};
 use mongodb::Client;
 use tokio::sync::watch;
 
@@ -198,13 +198,4 @@ pub fn holder() -> Holder {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let place = format!("process {} on {}", std::process::id(), if host.is_empty() { "?" } else { host.trim() });
     Holder { owner, place }
-}
-
-/// What is left of a lease when the migration is finished.
-///
-/// # Errors
-/// As [`run`].
-pub async fn forget(client: &Client, name: &str) -> Result<()> {
-    let delete = doc! { "delete": COLLECTION, "deletes": [{ "q": { "_id": Bson::from(name) }, "limit": 1 }] };
-    run(client, DATABASE, "removing the lock on the target", delete).await.map(drop)
 }

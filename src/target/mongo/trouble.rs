@@ -6,7 +6,8 @@ use mongodb::Client;
 use super::command::{Refusal, Verb};
 use super::session::Session;
 use super::shape::Shape;
-use crate::documents::write;
+use super::values;
+use crate::documents::{key, write};
 use crate::error::{Error, Result};
 use crate::mongowire::errors;
 use crate::mongowire::server::first_batch;
@@ -77,7 +78,7 @@ async fn other(client: &Client, table: &TableName, value: &Document) -> Option<B
 
 /// `_id` of the document that a statement writes.
 fn key_at(command: &RawDocument, verb: Verb, place: usize) -> Option<Bson> {
-    let id = |d: &RawDocument| d.get("_id").ok().flatten().and_then(|v| Bson::try_from(v.to_raw_bson()).ok());
+    let id = |d: &RawDocument| d.get("_id").ok().flatten().and_then(|v| Bson::try_from(v).ok());
     match verb {
         Verb::Insert => {
             id(command.get_array("documents").ok()?.into_iter().nth(place)?.ok()?.as_document()?)
@@ -97,7 +98,14 @@ fn plain(id: &Bson) -> String {
         Bson::String(s) => s.clone(),
         Bson::ObjectId(o) => o.to_hex(),
         Bson::Document(d) if d.len() == 1 && d.contains_key("$eq") => d.get("$eq").map_or_else(String::new, plain),
-        other => other.clone().into_relaxed_extjson().to_string(),
+        other => {
+            let mut text = Vec::new();
+            let bytes = doc! { "_id": other.clone() }.to_vec().unwrap_or_default();
+            match values::id_of(&bytes).map(|v| key::text(&mut text, &v)) {
+                Some(Ok(())) => String::from_utf8_lossy(&text).into_owned(),
+                _ => "(unreadable)".to_owned(),
+            }
+        }
     }
 }
 
