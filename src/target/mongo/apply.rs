@@ -18,7 +18,7 @@ use super::command::{self, Statements, Verb};
 use super::session::{Durable, Session};
 use super::shape::Shape;
 use super::{merge, trouble};
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
 use crate::position::Position;
 use crate::schema::{Table, TableName};
@@ -491,7 +491,8 @@ impl MongoApplier {
             ))
             .with_code("290")
             .hint("db.adminCommand({ setParameter: 1, transactionLifetimeLimitSeconds: 3600 }) on the target, until the large transaction of the source is applied; Switchyard goes on by itself"),
-            Some("364" | "388") => e.hint("the transaction is too large for the server's cache: give it more (storage.wiredTiger.engineConfig.cacheSizeGB); Switchyard goes on by itself"),
+            // TransactionTooLargeForCache: more than three quarters of the fifth of the cache that may be dirty.
+            Some("388") => e.with_class(Class::Retry).hint("give the target's server a larger cache (storage.wiredTiger.engineConfig.cacheSizeGB): the open transaction may take about a seventh of it; Switchyard goes on by itself"),
             _ => e,
         }
     }

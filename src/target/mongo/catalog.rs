@@ -85,7 +85,8 @@ pub async fn described(client: &Client, name: &str, tables: &[TableName]) -> Res
         let uniques = if kind == "collection" { uniques(client, t).await? } else { Vec::new() };
         let (mut table, known) = match known.get(t) {
             Some(table) => (table.clone(), true),
-            None => (guessed(client, t).await?, false),
+            None if kind == "collection" => (guessed(client, t).await?, false),
+            None => (of_fields(t, vec![("_id".into(), "objectId")]), false),
         };
         table.has_secondary_unique = !uniques.is_empty();
         out.push(Some(Described { table, uniques, kind: kind.clone(), options: options.clone(), known }));
@@ -174,7 +175,7 @@ pub async fn keep_all(client: &Client, name: &str, epoch: i64, tables: &[Arc<Tab
 /// A table as the documents of a collection suggest it: `_id` is the key, and every field that was seen is a column.
 async fn guessed(client: &Client, name: &TableName) -> Result<Table> {
     let doing = format!("looking into {name} on the target");
-    let find = doc! { "find": &name.name, "limit": LOOKED_AT, "batchSize": LOOKED_AT, "singleBatch": true };
+    let find = doc! { "find": &name.name, "limit": LOOKED_AT, "batchSize": LOOKED_AT };
     let reply = run(client, &name.schema, &doing, find).await?;
     let mut columns: Vec<(String, &'static str)> = vec![("_id".into(), "objectId")];
     let mut first = true;
@@ -190,6 +191,11 @@ async fn guessed(client: &Client, name: &TableName) -> Result<Table> {
         }
         first = false;
     }
+    Ok(of_fields(name, columns))
+}
+
+/// A table of these fields and types, of which the first is the key.
+fn of_fields(name: &TableName, columns: Vec<(String, &'static str)>) -> Table {
     let columns = columns.into_iter().enumerate().map(|(n, (name, word))| {
         let (type_name, kind, data) = words::named(word).unwrap_or((
             "string".into(),
@@ -209,7 +215,7 @@ async fn guessed(client: &Client, name: &TableName) -> Result<Table> {
             portable_binary: false,
         }
     });
-    Ok(Table {
+    Table {
         id: TableId(0),
         name: name.clone(),
         columns: columns.collect(),
@@ -220,7 +226,7 @@ async fn guessed(client: &Client, name: &TableName) -> Result<Table> {
         partitioned: false,
         estimated_rows: 0,
         bytes: 0,
-    })
+    }
 }
 
 fn word_of(value: &Bson) -> Option<&'static str> {

@@ -69,13 +69,15 @@ pub async fn check(client: &Client, asked: &Asked<'_>) -> Result<Vec<Finding>> {
         return Ok(found);
     }
     found.push(ok("replica_set", if server.is_router { "a sharded cluster" } else { "a replica set" }));
-    same_database(client, &server, asked, &mut found).await?;
-    privileges(client, asked, &mut found).await?;
-    lifetime(client, &mut found).await?;
     for t in asked.tables {
         names(&t.name, &mut found);
         values(t, &mut found);
     }
+    same_database(client, &server, asked, &mut found).await?;
+    if !privileges(client, asked, &mut found).await? {
+        return Ok(found);
+    }
+    lifetime(client, &mut found).await?;
     existing(client, asked, &mut found).await?;
     Ok(found)
 }
@@ -92,7 +94,9 @@ fn version(server: &Server, found: &mut Vec<Finding>) {
 }
 
 async fn same_database(client: &Client, server: &Server, asked: &Asked<'_>, found: &mut Vec<Finding>) -> Result<()> {
-    let Some(theirs) = &asked.source.identity else { return Ok(()) };
+    // Other engines' servers are known by other ids than an ObjectId's digits.
+    let theirs = asked.source.identity.as_ref();
+    let Some(theirs) = theirs.filter(|i| i.system_identifier.len() == 24) else { return Ok(()) };
     let ours = match cluster_id(client, server, "asking the target for its identity").await {
         Ok(id) => id,
         Err(e) if e.is_retry() => return Err(e),
@@ -117,14 +121,15 @@ async fn same_database(client: &Client, server: &Server, asked: &Asked<'_>, foun
 const IN_DATABASE: [&str; 7] =
     ["find", "insert", "update", "remove", "createCollection", "createIndex", "listIndexes"];
 
-async fn privileges(client: &Client, asked: &Asked<'_>, found: &mut Vec<Finding>) -> Result<()> {
+/// What the account may do; whether it may do all that it has to.
+async fn privileges(client: &Client, asked: &Asked<'_>, found: &mut Vec<Finding>) -> Result<bool> {
     let command = doc! { "connectionStatus": 1, "showPrivileges": true };
     let reply = run(client, "admin", "asking the target for privileges", command).await?;
-    let Ok(info) = reply.get_document("authInfo") else { return Ok(()) };
+    let Ok(info) = reply.get_document("authInfo") else { return Ok(true) };
     let user = info.get_array("authenticatedUsers").ok().and_then(|u| u.first()).and_then(Bson::as_document);
     let Some(user) = user else {
         found.push(remark("access_control", "the target lets everybody do everything: it runs without access control"));
-        return Ok(());
+        return Ok(true);
     };
     let empty = Vec::new();
     let privileges = info.get_array("authenticatedUserPrivileges").unwrap_or(&empty);
@@ -157,14 +162,15 @@ async fn privileges(client: &Client, asked: &Asked<'_>, found: &mut Vec<Finding>
     }
     if lacking.is_empty() {
         found.push(ok("privileges", "the account may write where it has to"));
-        return Ok(());
+        return Ok(true);
     }
     let (account, home) = (user.get_str("user").unwrap_or(""), user.get_str("db").unwrap_or("admin"));
     found.push(problem("privileges", format!("the account {account} may not: {}", lacking.join("; "))).fix(format!(
         "db.getSiblingDB(\"{home}\").grantRolesToUser(\"{account}\", [{}])",
         roles.join(", ")
     )));
-    Ok(())
+    // What it may not look at cannot be looked at.
+    Ok(false)
 }
 
 async fn lifetime(client: &Client, found: &mut Vec<Finding>) -> Result<()> {

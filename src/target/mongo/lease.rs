@@ -94,18 +94,20 @@ pub async fn lock(client: &Client, name: &str, holder: &Holder) -> Result<Box<dy
         if let Some(owner) = &dead {
             free.push(doc! { "owner": owner });
         }
+        // The second makes it where there is none; beside another's it meets the same `_id`. Together they cannot be one
+        // statement: an upsert takes no `$expr`.
         let take = doc! {
             "update": COLLECTION,
-            "updates": [{ "q": { "_id": name, "$or": free }, "u": renewed(name, holder, &term), "upsert": true }],
+            "updates": [
+                { "q": { "_id": name, "$or": free }, "u": renewed(name, holder, &term) },
+                { "q": { "_id": name, "owner": &holder.owner }, "u": renewed(name, holder, &term), "upsert": true },
+            ],
             "writeConcern": majority(),
         };
-        let done = super::command::written(&run(client, DATABASE, &doing, take).await?);
-        match (&done.refused, done.n) {
-            (None, 1) => break,
-            // Another one holds it: an upsert beside it meets the same `_id`.
-            (Some(r), _) if r.code == 11000 => {}
-            (Some(r), _) => return Err(super::session::refused(&doing, r)),
-            (None, n) => return Err(Error::fatal(format!("{doing}: the server changed {n} documents"))),
+        match super::command::written(&run(client, DATABASE, &doing, take).await?).refused {
+            None => break,
+            Some(r) if r.code == 11000 => {}
+            Some(r) => return Err(super::session::refused(&doing, &r)),
         }
         let find = doc! { "find": COLLECTION, "filter": { "_id": name }, "limit": 1, "singleBatch": true };
         let reply = run(client, DATABASE, &doing, find).await?;

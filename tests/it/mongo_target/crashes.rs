@@ -100,7 +100,7 @@ fn given_a_second_daemon_when_started_then_it_exits_with_3_and_a_killed_one_is_s
 
 #[test]
 fn given_a_daemon_that_stands_still_in_a_batch_when_it_wakes_up_then_its_commit_is_refused() {
-    let pair = Pair::shared("stale", "create table t (id int primary key, v int); create table log (n int)");
+    let pair = Pair::shared("stale", "create table t (id int primary key, v int); create table log (n int); alter table log replica identity full");
     let mut stale = Daemon::spawn(&pair.config().stop_at("apply.before_commit", 2));
     stale.ready();
     let mut sql = pair.source();

@@ -32,6 +32,7 @@ fn servers() -> &'static Mutex<(PgServer, MongoServer)> {
 pub fn postgres() -> PgServer {
     PgServer::builder(&sandbox::find_postgres(None).unwrap())
         .setting("fsync", "off")
+        .setting("wal_sender_timeout", "10s")
         .setting("max_wal_senders", "50")
         .setting("max_replication_slots", "50")
         .start()
@@ -39,7 +40,8 @@ pub fn postgres() -> PgServer {
 }
 
 pub fn mongo() -> MongoServer {
-    MongoServer::builder(&sandbox::find_mongo().unwrap()).start().unwrap()
+    // The usual cache of a test server has no room for a transaction of some ten megabytes.
+    MongoServer::builder(&sandbox::find_mongo().unwrap()).setting("wiredTigerCacheSizeGB", "1").start().unwrap()
 }
 
 impl Pair {

@@ -88,7 +88,7 @@ fn given_large_values_that_did_not_change_when_rows_are_updated_then_they_stay()
 fn given_a_transaction_of_20000_rows_when_applied_then_all_of_it_or_nothing_is_seen() {
     let pair = Pair::shared(
         "large",
-        "create table a (id int primary key, v int, u int unique, pad text); create table k (v int, pad text)",
+        "create table a (id int primary key, v int, u int unique, pad text); create table k (v int, pad text); alter table k replica identity full",
     );
     let (mut daemon, mut sql) = pair.ready();
     sql.run("begin; insert into a select g, g, g, repeat('p', 500) from generate_series(1, 20000) g; \

@@ -54,7 +54,7 @@ fn given_a_target_with_accounts_when_checked_then_what_lacks_is_named_and_with_i
     let mut daemon = Daemon::spawn(&config);
     daemon.ready();
     assert_eq!(daemon.sigterm(), 0);
-    let output = Daemon::command(&config, &["finish"]);
+    let output = Daemon::command(&config, &["finish", "--yes"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let left = pair.target().run_in("admin", doc! { "listDatabases": 1, "nameOnly": true });
     assert!(!left.to_string().contains("\"switchyard\""), "{left}");
