@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::shape::Shape;
 use super::words;
+use crate::definition::{ColumnDef, DataType, IndexDef, TableDef};
 use crate::documents::values::Form;
 use crate::documents::{BSON, KEY, OBJECT_ID};
-use crate::definition::{ColumnDef, DataType, IndexDef, TableDef};
 use crate::error::{Error, Result};
 use crate::schema::{Column, RowIdentity, SchemaObject, SchemaScript, Stage, Table, TableId, TableName};
 use crate::transform::rules::Homes;
@@ -129,14 +129,7 @@ fn one(def: &TableDef, engine: &str, homes: &Homes, home: TableName, out: &mut S
             not_null: Vec::new(),
             primary: true,
         };
-        out.objects.push(object(
-            "PRIMARY KEY",
-            &home,
-            "primary_key",
-            &def.name,
-            written(&index)?,
-            Stage::TableCopied,
-        ));
+        out.objects.push(object("PRIMARY KEY", &home, "primary_key", &def.name, written(&index)?, Stage::TableCopied));
     }
     for i in &def.indexes {
         match index(def, i, &shape) {
@@ -256,11 +249,8 @@ fn index(def: &TableDef, index: &IndexDef, shape: &Shape) -> Result<CreateIndex,
 pub fn adopt_table(engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
     let mut out = table.clone();
     out.name = homes.table(&table.name);
-    out.columns = table
-        .columns
-        .iter()
-        .map(|c| placed(&table.name, c.clone(), engine, homes))
-        .collect::<Result<Vec<Column>>>()?;
+    out.columns =
+        table.columns.iter().map(|c| placed(&table.name, c.clone(), engine, homes)).collect::<Result<Vec<Column>>>()?;
     out.generated.clear();
     out.partitioned = false;
     shaped(&table.name, &Arc::new(out.clone()))?;

@@ -215,8 +215,7 @@ impl MongoApplier {
         pipe: &mut Pipe<'a>,
         missing: &mut Vec<(Arc<Table>, Row)>,
     ) -> Result<()> {
-        let replayed =
-            |t: &&TableSet| t.table.has_secondary_unique && t.on_existing == OnExisting::Error && !t.items;
+        let replayed = |t: &&TableSet| t.table.has_secondary_unique && t.on_existing == OnExisting::Error && !t.items;
         if !how.in_order || !sets.tables.iter().any(|t| replayed(&t)) {
             return self.table_sets(&sets.tables, how, pipe, missing).await;
         }
@@ -400,11 +399,8 @@ impl MongoApplier {
     ) -> Result<()> {
         let described = self.described(&shape.table.name).await?;
         for unique in &described.uniques {
-            let columns: Option<Vec<usize>> = unique
-                .paths
-                .iter()
-                .map(|p| (0..shape.table.columns.len()).find(|&c| shape.path(c) == *p))
-                .collect();
+            let columns: Option<Vec<usize>> =
+                unique.paths.iter().map(|p| (0..shape.table.columns.len()).find(|&c| shape.path(c) == *p)).collect();
             let Some(columns) = columns.filter(|c| !c.is_empty()) else { continue };
             for &row in rows {
                 if shape.is_generated() || columns.iter().any(|&c| row.get(c) == Datum::Unsent) {

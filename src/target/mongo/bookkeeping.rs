@@ -115,7 +115,9 @@ async fn ensure(client: &Client) -> Result<()> {
             Err(e) => return Err(e.hint("grant the account readWrite and dbAdmin on the database switchyard")),
         }
     }
-    for (collection, key) in [("chunk", doc! { "name": 1, "schema": 1, "table": 1 }), ("dead_letter", doc! { "name": 1 })] {
+    for (collection, key) in
+        [("chunk", doc! { "name": 1, "schema": 1, "table": 1 }), ("dead_letter", doc! { "name": 1 })]
+    {
         let indexes = doc! { "createIndexes": collection, "indexes": [{ "key": key, "name": "of_migration" }] };
         run(client, DATABASE, doing, indexes).await?;
     }
@@ -174,7 +176,8 @@ pub async fn checkpoint(client: &Client, name: &str) -> Result<Option<Checkpoint
         Err(e) if e.code() == Some("13") => return Ok(None),
         Err(e) => return Err(e),
     }
-    let found = find(client, "reading the checkpoint", doc! { "find": "checkpoint", "filter": { "_id": name } }).await?;
+    let found =
+        find(client, "reading the checkpoint", doc! { "find": "checkpoint", "filter": { "_id": name } }).await?;
     found.first().map(read_checkpoint).transpose()
 }
 
@@ -200,7 +203,8 @@ pub async fn take_over(client: &Client, name: &str) -> Result<Checkpoint> {
     let began = Instant::now();
     loop {
         let writers = find(client, doing, doc! { "find": "writer", "filter": { "name": name } }).await?;
-        let ids: Vec<Document> = writers.iter().filter_map(|w| Some(doc! { "id": w.get("session")?.clone() })).collect();
+        let ids: Vec<Document> =
+            writers.iter().filter_map(|w| Some(doc! { "id": w.get("session")?.clone() })).collect();
         // Before, because one that stands still in the middle of a batch holds documents; after, because one that is alive
         // may have come back meanwhile.
         end_sessions(client, &ids).await;
@@ -230,7 +234,8 @@ async fn raise(client: &Client, name: &str, doing: &str) -> Result<Checkpoint> {
             },
         };
         let reply = s.run(doing, DATABASE, raise).await?;
-        s.write(doing, DATABASE, doc! { "delete": "writer", "deletes": [{ "q": { "name": name }, "limit": 0 }] }).await?;
+        s.write(doing, DATABASE, doc! { "delete": "writer", "deletes": [{ "q": { "name": name }, "limit": 0 }] })
+            .await?;
         let found = reply.get_document("value").map_err(|_| unreadable("checkpoint", "it is gone"))?;
         read_checkpoint(found)
     }
@@ -296,13 +301,7 @@ pub async fn save(client: &Client, name: &str, checkpoint: &Checkpoint) -> Resul
 ///
 /// # Errors
 /// [`crate::error::Class::Fenced`] if the epoch was raised meanwhile.
-pub async fn fenced_writes(
-    client: &Client,
-    doing: &str,
-    name: &str,
-    epoch: i64,
-    commands: &[Document],
-) -> Result<u64> {
+pub async fn fenced_writes(client: &Client, doing: &str, name: &str, epoch: i64, commands: &[Document]) -> Result<u64> {
     let mut s = Session::start(client).await?;
     let mut tries = 0;
     loop {
@@ -408,7 +407,11 @@ pub async fn forget(client: &Client, name: &str) -> Result<Vec<String>> {
     }
     let mut said = Vec::new();
     for c in COLLECTIONS {
-        let q = if matches!(c, "checkpoint" | "lock") { doc! { "_id": name } } else { doc! { "name": name } };
+        let q = if matches!(c, "checkpoint" | "lock") {
+            doc! { "_id": name }
+        } else {
+            doc! { "name": name }
+        };
         let delete = doc! { "delete": c, "deletes": [{ "q": q, "limit": 0 }], "writeConcern": majority() };
         let n = super::command::written(&run(client, DATABASE, doing, delete).await?).n;
         if n > 0 && c == "checkpoint" {

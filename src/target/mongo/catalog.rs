@@ -57,8 +57,10 @@ pub async fn described(client: &Client, name: &str, tables: &[TableName]) -> Res
     for database in databases {
         let doing = format!("listing the collections of {database} on the target");
         let (db, of) = (client.database(database), doing.clone());
+        let wanted: Vec<&str> = tables.iter().filter(|t| t.schema == database).map(|t| t.name.as_str()).collect();
+        let filter = doc! { "name": { "$in": wanted } };
         let listed = crate::mongowire::command::finished(&doing, async move {
-            let mut cursor = db.list_collections().batch_size(1000).await?;
+            let mut cursor = db.list_collections().filter(filter).batch_size(1000).await?;
             let mut all = Vec::new();
             while cursor.advance().await? {
                 all.push(Document::try_from(cursor.current())?);
@@ -75,7 +77,7 @@ pub async fn described(client: &Client, name: &str, tables: &[TableName]) -> Res
             }
         }
     }
-    let known = if found.is_empty() { BTreeMap::new() } else { stored(client, name).await? };
+    let known = if found.is_empty() { BTreeMap::new() } else { stored(client, name, tables).await? };
     let mut out = Vec::with_capacity(tables.len());
     for t in tables {
         let Some((kind, options)) = found.get(t) else {
@@ -132,11 +134,13 @@ async fn uniques(client: &Client, table: &TableName) -> Result<Vec<Unique>> {
 }
 
 /// The tables that are known.
-async fn stored(client: &Client, name: &str) -> Result<BTreeMap<TableName, Table>> {
+async fn stored(client: &Client, name: &str, tables: &[TableName]) -> Result<BTreeMap<TableName, Table>> {
     if !stands(client).await? {
         return Ok(BTreeMap::new());
     }
-    let found = bookkeeping::all(client, "reading the target's tables", "tables", doc! { "name": name }).await?;
+    let ids: Vec<Document> = tables.iter().map(|t| of_table(name, t)).collect();
+    let filter = doc! { "_id": { "$in": ids } };
+    let found = bookkeeping::all(client, "reading the target's tables", "tables", filter).await?;
     let mut out = BTreeMap::new();
     for d in found {
         let text = d.get_str("definition").map_err(|e| unreadable("table", e))?;
@@ -156,7 +160,11 @@ pub fn keep(name: &str, table: &Table, anew: bool) -> Result<Document> {
     let of = of_table(name, &table.name);
     let mut d = of.clone();
     d.insert("definition", text);
-    let with = if anew { doc! { "$set": d } } else { doc! { "$setOnInsert": d } };
+    let with = if anew {
+        doc! { "$set": d }
+    } else {
+        doc! { "$setOnInsert": d }
+    };
     Ok(doc! { "update": "tables", "updates": [{ "q": { "_id": of }, "u": with, "upsert": true }] })
 }
 
@@ -177,7 +185,7 @@ async fn guessed(client: &Client, name: &TableName) -> Result<Table> {
     let doing = format!("looking into {name} on the target");
     let find = doc! { "find": &name.name, "limit": LOOKED_AT, "batchSize": LOOKED_AT };
     let reply = run(client, &name.schema, &doing, find).await?;
-    let mut columns: Vec<(String, &'static str)> = vec![("_id".into(), "objectId")];
+    let mut columns: Vec<(String, &'static str)> = vec![("_id".into(), "string")];
     let mut first = true;
     for d in first_batch(&reply) {
         for (field, value) in d {
@@ -197,11 +205,8 @@ async fn guessed(client: &Client, name: &TableName) -> Result<Table> {
 /// A table of these fields and types, of which the first is the key.
 fn of_fields(name: &TableName, columns: Vec<(String, &'static str)>) -> Table {
     let columns = columns.into_iter().enumerate().map(|(n, (name, word))| {
-        let (type_name, kind, data) = words::named(word).unwrap_or((
-            "string".into(),
-            Kind::Text,
-            DataType::Text { bytes: None },
-        ));
+        let (type_name, kind, data) =
+            words::named(word).unwrap_or(("string".into(), Kind::Text, DataType::Text { bytes: None }));
         Column {
             nullable: name != "_id",
             name,

@@ -58,13 +58,14 @@ pub async fn check(client: &Client, asked: &Asked<'_>) -> Result<Vec<Finding>> {
     let server = Server::ask(client, "asking the target what it is").await?;
     version(&server, &mut found);
     if asked.database.is_none() {
-        found.push(problem("database", "target.url names no database").fix("mongodb://user:password@host:27017/database"));
+        found.push(
+            problem("database", "target.url names no database").fix("mongodb://user:password@host:27017/database"),
+        );
     }
     if server.set.is_none() && !server.is_router {
         found.push(
-            problem("replica_set", "the target is a server without a replica set, and has no transactions").fix(
-                "start mongod with --replSet rs0, then run rs.initiate() once: a set of one member is enough",
-            ),
+            problem("replica_set", "the target is a server without a replica set, and has no transactions")
+                .fix("start mongod with --replSet rs0, then run rs.initiate() once: a set of one member is enough"),
         );
         return Ok(found);
     }
@@ -101,7 +102,10 @@ async fn same_database(client: &Client, server: &Server, asked: &Asked<'_>, foun
         Ok(id) => id,
         Err(e) if e.is_retry() => return Err(e),
         Err(e) => {
-            found.push(remark("identity", format!("whether source and target are one server cannot be told: {}", e.message())));
+            found.push(remark(
+                "identity",
+                format!("whether source and target are one server cannot be told: {}", e.message()),
+            ));
             return Ok(());
         }
     };
@@ -118,8 +122,7 @@ async fn same_database(client: &Client, server: &Server, asked: &Asked<'_>, foun
 }
 
 /// What the account must be allowed in a database.
-const IN_DATABASE: [&str; 7] =
-    ["find", "insert", "update", "remove", "createCollection", "createIndex", "listIndexes"];
+const IN_DATABASE: [&str; 7] = ["find", "insert", "update", "remove", "createCollection", "createIndex", "listIndexes"];
 
 /// What the account may do; whether it may do all that it has to.
 async fn privileges(client: &Client, asked: &Asked<'_>, found: &mut Vec<Finding>) -> Result<bool> {
@@ -165,10 +168,10 @@ async fn privileges(client: &Client, asked: &Asked<'_>, found: &mut Vec<Finding>
         return Ok(true);
     }
     let (account, home) = (user.get_str("user").unwrap_or(""), user.get_str("db").unwrap_or("admin"));
-    found.push(problem("privileges", format!("the account {account} may not: {}", lacking.join("; "))).fix(format!(
-        "db.getSiblingDB(\"{home}\").grantRolesToUser(\"{account}\", [{}])",
-        roles.join(", ")
-    )));
+    found.push(
+        problem("privileges", format!("the account {account} may not: {}", lacking.join("; ")))
+            .fix(format!("db.getSiblingDB(\"{home}\").grantRolesToUser(\"{account}\", [{}])", roles.join(", "))),
+    );
     // What it may not look at cannot be looked at.
     Ok(false)
 }
@@ -196,11 +199,17 @@ async fn lifetime(client: &Client, found: &mut Vec<Finding>) -> Result<()> {
 /// Source: "MongoDB Limits and Thresholds", naming restrictions.
 fn names(t: &TableName, found: &mut Vec<Finding>) {
     let mut bad = |what: String| {
-        found.push(problem("name", format!("{t} cannot be a collection: {what}")).fix("send it to another name with a rule (to)"));
+        found.push(
+            problem("name", format!("{t} cannot be a collection: {what}"))
+                .fix("send it to another name with a rule (to)"),
+        );
     };
     if matches!(t.schema.as_str(), "admin" | "local" | "config") || t.schema == DATABASE {
         bad(format!("the database {} is the server's or Switchyard's own", t.schema));
-    } else if t.schema.is_empty() || t.schema.len() > 63 || t.schema.contains(['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?']) {
+    } else if t.schema.is_empty()
+        || t.schema.len() > 63
+        || t.schema.contains(['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', '|', '?'])
+    {
         bad(format!("a database cannot be called {:?}", t.schema));
     }
     if t.name.is_empty() || t.name.starts_with("system.") || t.name.contains('$') {
@@ -232,7 +241,11 @@ fn values(t: &Table, found: &mut Vec<Finding>) {
         found.push(
             warning(
                 "digits",
-                format!("{}: {} may hold more than {DIGITS} digits: a value that has stops the migration", t.name, numbers.join(", ")),
+                format!(
+                    "{}: {} may hold more than {DIGITS} digits: a value that has stops the migration",
+                    t.name,
+                    numbers.join(", ")
+                ),
             )
             .fix("in a rule for the table: types = { column = \"string\" } keeps them"),
         );
@@ -247,8 +260,12 @@ async fn existing(client: &Client, asked: &Asked<'_>, found: &mut Vec<Finding>) 
             Some(have) => collection(client, asked, want, have, found).await?,
             None if asked.create_schema => {}
             None => found.push(
-                problem("missing_collection", format!("there is no collection {} on the target", want.name))
-                    .fix(format!("db.getSiblingDB(\"{}\").createCollection(\"{}\"), or set target.create_schema = true", want.name.schema, want.name.name)),
+                problem("missing_collection", format!("there is no collection {} on the target", want.name)).fix(
+                    format!(
+                        "db.getSiblingDB(\"{}\").createCollection(\"{}\"), or set target.create_schema = true",
+                        want.name.schema, want.name.name
+                    ),
+                ),
             ),
         }
     }
@@ -265,7 +282,9 @@ async fn collection(
     let t = &want.name;
     if have.kind != "collection" {
         let message = format!("{t} on the target is a {}, which rows cannot be changed in", have.kind);
-        found.push(problem("collection", message).fix("drop or rename it, or send the table elsewhere with a rule (to)"));
+        found.push(
+            problem("collection", message).fix("drop or rename it, or send the table elsewhere with a rule (to)"),
+        );
         return Ok(());
     }
     if have.options.get_bool("capped").unwrap_or(false) {

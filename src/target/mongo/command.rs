@@ -81,12 +81,17 @@ impl Statements {
 
     /// Adds a statement, a document as bytes.
     pub fn push(&mut self, statement: &[u8]) {
+        let mut number = itoa::Buffer::new();
         // Numbers hold no zero.
-        let _ = write::name(&mut self.bytes, 0x03, self.count.to_string().as_bytes());
+        let _ = write::name(&mut self.bytes, 0x03, number.format(self.count).as_bytes());
         self.bytes.extend_from_slice(statement);
         self.count += 1;
     }
 
+    /// Bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
     /// What they do.
     pub fn verb(&self) -> Verb {
         self.verb
@@ -223,16 +228,14 @@ mod tests {
         assert_eq!(
             read,
             doc! { "update": "orders", "ordered": true, "updates": [
-                { "q": { "_id": 1 }, "u": { "_id": 1, "a": "x" }, "upsert": true }, { "q": { "_id": 2 }, "limit": 1 } ] }
+            { "q": { "_id": 1 }, "u": { "_id": 1, "a": "x" }, "upsert": true }, { "q": { "_id": 2 }, "limit": 1 } ] }
         );
     }
 
     #[test]
     fn given_answers_when_read_then_counts_and_the_first_refusal_are_there() {
-        let w = written(
-            &doc! { "n": 3, "upserted": [{ "index": 0, "_id": 1 }], "writeErrors": [
-            { "index": 2, "code": 11000, "errmsg": "E11000", "keyPattern": { "email": 1 }, "keyValue": { "email": "x" } } ] },
-        );
+        let w = written(&doc! { "n": 3, "upserted": [{ "index": 0, "_id": 1 }], "writeErrors": [
+        { "index": 2, "code": 11000, "errmsg": "E11000", "keyPattern": { "email": 1 }, "keyValue": { "email": "x" } } ] });
         assert_eq!((w.n, w.made), (3, vec![0]));
         let r = w.refused.unwrap();
         assert_eq!((r.place, r.code, r.pattern), (2, 11000, Some(doc! { "email": 1 })));

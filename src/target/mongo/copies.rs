@@ -209,7 +209,8 @@ pub async fn is_empty(client: &Client, table: &TableName, doing: &str) -> Result
 /// # Errors
 /// The server's own.
 pub async fn noted_empty(client: &Client, name: &str) -> Result<Vec<TableName>> {
-    let found = all(client, "reading which tables held no documents before", "was_empty", doc! { "name": name }).await?;
+    let found =
+        all(client, "reading which tables held no documents before", "was_empty", doc! { "name": name }).await?;
     let mut tables: Vec<TableName> = found.iter().map(table_in).collect();
     tables.sort();
     Ok(tables)

@@ -192,8 +192,7 @@ pub async fn remove_some(s: &mut Session, doing: &str, table: &TableName, filter
     let ids: Vec<_> = found.iter().filter_map(|d| d.get("_id").cloned()).collect();
     let n = ids.len();
     if n > 0 {
-        let delete =
-            doc! { "delete": &table.name, "deletes": [{ "q": { "_id": { "$in": ids } }, "limit": 0 }] };
+        let delete = doc! { "delete": &table.name, "deletes": [{ "q": { "_id": { "$in": ids } }, "limit": 0 }] };
         s.write(doing, &table.schema, delete).await?;
     }
     Ok(n)

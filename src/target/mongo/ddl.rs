@@ -96,8 +96,7 @@ fn steps(
 /// The source's table as it must have been, judged by what the target knows of it.
 fn as_target_has_it(after: &Table, have: &Table) -> Result<Table, String> {
     let there = |name: &str| have.columns.iter().find(|h| h.name == name);
-    let extra: Vec<&str> =
-        have.columns.iter().map(|c| c.name.as_str()).filter(|c| after.column(c).is_none()).collect();
+    let extra: Vec<&str> = have.columns.iter().map(|c| c.name.as_str()).filter(|c| after.column(c).is_none()).collect();
     let mut columns = after.columns.clone();
     columns.retain(|c| there(&c.name).is_some());
     if columns.len() < after.columns.len() && !extra.is_empty() {
@@ -218,11 +217,12 @@ async fn changed(
         ));
     }
     let Some(have) = described(a, t).await? else {
-        return Ok(stop(
-            ddl,
-            format!("{t} does not exist on the target, and this statement does not make it"),
-            format!("make the collection {t} there"),
-        ));
+        let why = if makes(ddl) {
+            "it makes the table inside a transaction that is too large to be applied at once"
+        } else {
+            "the collection does not exist on the target, and this statement does not make it"
+        };
+        return Ok(stop(ddl, why, format!("make the collection {t} there")));
     };
     let made = !have.known && is_empty(&a.client, t, "looking into a collection").await?;
     let steps = match steps(before, after, &have, missing, rewritten) {
@@ -231,7 +231,9 @@ async fn changed(
             return Ok(stop(
                 ddl,
                 why,
-                format!("bring the documents of {t} on the target to what the source has now, and leave the table out with tables.exclude or begin anew"),
+                format!(
+                    "bring the documents of {t} on the target to what the source has now, and leave the table out with tables.exclude or begin anew"
+                ),
             ));
         }
     };
@@ -242,13 +244,8 @@ async fn changed(
     // The key stays in its order.
     let mut kept = (**after).clone();
     if have.known {
-        let order: Option<Vec<usize>> = have
-            .table
-            .key()
-            .iter()
-            .filter_map(|&k| have.table.columns.get(k))
-            .map(|c| kept.column(&c.name))
-            .collect();
+        let order: Option<Vec<usize>> =
+            have.table.key().iter().filter_map(|&k| have.table.columns.get(k)).map(|c| kept.column(&c.name)).collect();
         if let (crate::schema::RowIdentity::Key(key), Some(order)) = (&mut kept.identity, order) {
             *key = order;
         }
@@ -257,6 +254,7 @@ async fn changed(
     if made {
         return Ok(DdlOutcome::Applied(format!("made collection {t}")));
     }
-    let said: Vec<&str> = steps.rewrites.iter().map(|r| r.says.as_str()).chain(steps.had.iter().map(String::as_str)).collect();
+    let said: Vec<&str> =
+        steps.rewrites.iter().map(|r| r.says.as_str()).chain(steps.had.iter().map(String::as_str)).collect();
     Ok(DdlOutcome::Applied(format!("{t}: {}", if said.is_empty() { "nothing to do".into() } else { said.join("; ") })))
 }

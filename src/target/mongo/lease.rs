@@ -72,9 +72,9 @@ impl Drop for HeldLease {
 fn renewed(name: &str, holder: &Holder, term: &str) -> Vec<Document> {
     let lapse = i64::try_from(LAPSE.as_millis()).unwrap_or(i64::MAX);
     vec![doc! { "$replaceWith": {
-        "_id": { "$literal": name }, "owner": { "$literal": &holder.owner }, "place": { "$literal": &holder.place }, "term": { "$literal": term },
-        "renewals": { "$add": [{ "$ifNull": ["$renewals", 0_i64] }, 1_i64] },
-        "until": { "$add": ["$$NOW", lapse] } } }]
+    "_id": { "$literal": name }, "owner": { "$literal": &holder.owner }, "place": { "$literal": &holder.place }, "term": { "$literal": term },
+    "renewals": { "$add": [{ "$ifNull": ["$renewals", 0_i64] }, 1_i64] },
+    "until": { "$add": ["$$NOW", lapse] } } }]
 }
 
 /// Takes the lease of migration `name`.
@@ -87,10 +87,7 @@ pub async fn lock(client: &Client, name: &str, holder: &Holder) -> Result<Box<dy
     let mut watched: Option<(Instant, i64, String)> = None;
     let mut dead: Option<String> = None;
     loop {
-        let mut free = vec![
-            doc! { "owner": &holder.owner },
-            doc! { "$expr": { "$lt": ["$until", "$$NOW"] } },
-        ];
+        let mut free = vec![doc! { "owner": &holder.owner }, doc! { "$expr": { "$lt": ["$until", "$$NOW"] } }];
         if let Some(owner) = &dead {
             free.push(doc! { "owner": owner });
         }

@@ -135,7 +135,9 @@ impl MongoLoader {
             self.shapes.insert(table.name.clone(), Some(found.table).filter(|_| found.known));
         }
         let known = self.shapes.get(&table.name).and_then(Option::as_ref);
-        Shape::new(&Arc::new(table.clone()), known).map(Arc::new).map_err(|why| trouble::no_documents(&table.name, &why))
+        Shape::new(&Arc::new(table.clone()), known)
+            .map(Arc::new)
+            .map_err(|why| trouble::no_documents(&table.name, &why))
     }
 
     /// The session, once the piece under way is done.
@@ -227,7 +229,11 @@ impl MongoLoader {
 
     async fn push(&mut self) -> Result<()> {
         let full = match &self.now {
-            Some(now) => now.statements.is_full(now.scratch.len()),
+            // A piece may be smaller than a command could be.
+            Some(now) => {
+                let s = &now.statements;
+                s.is_full(now.scratch.len()) || (s.count > 0 && s.bytes() + now.scratch.len() > piece_bytes())
+            }
             None => false,
         };
         if full {
@@ -255,7 +261,8 @@ impl MongoLoader {
         if shape.is_generated() {
             id[..8].copy_from_slice(&now.mark);
             id[8..].copy_from_slice(&now.made.to_be_bytes());
-            now.made = now.made.checked_add(1).ok_or_else(|| Error::fatal("a chunk has more rows than can be numbered"))?;
+            now.made =
+                now.made.checked_add(1).ok_or_else(|| Error::fatal("a chunk has more rows than can be numbered"))?;
         }
         match now.mode {
             LoadMode::Skip => {
@@ -491,8 +498,10 @@ impl Loader for MongoLoader {
                 Ok(())
             }
             CopyBlock::Raw { bytes, .. } => self.raw(&bytes).await,
-            CopyBlock::Refused(_) => Err(Error::fatal("a row that its source refused came to the loader")
-                .hint("this is a bug in Switchyard")),
+            CopyBlock::Refused(_) => {
+                Err(Error::fatal("a row that its source refused came to the loader")
+                    .hint("this is a bug in Switchyard"))
+            }
         }
     }
 

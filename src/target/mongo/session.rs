@@ -39,10 +39,9 @@ impl Session {
     /// `Retry` where the server does not answer.
     pub async fn start(client: &Client) -> Result<Session> {
         let from = client.clone();
-        let session = finished_within(PATIENCE, "opening a session on the target", async move {
-            from.start_session().await
-        })
-        .await?;
+        let session =
+            finished_within(PATIENCE, "opening a session on the target", async move { from.start_session().await })
+                .await?;
         Ok(Session { client: client.clone(), session: Some(session), open: false })
     }
 

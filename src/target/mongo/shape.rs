@@ -9,8 +9,8 @@ use bson::Document;
 
 use super::values;
 use super::words;
-use crate::documents::values::{Choices, Form};
 use crate::documents::cursor::{Doc, Value};
+use crate::documents::values::{Choices, Form};
 use crate::documents::write;
 use crate::error::{Error, Result};
 use crate::schema::Table;
@@ -83,7 +83,15 @@ impl Shape {
         let mut ids = id_columns.clone();
         finds.sort_unstable();
         ids.sort_unstable();
-        Ok(Shape { table: table.clone(), forms, id, nodes, document, by_id: !ids.is_empty() && finds == ids, id_columns })
+        Ok(Shape {
+            table: table.clone(),
+            forms,
+            id,
+            nodes,
+            document,
+            by_id: !ids.is_empty() && finds == ids,
+            id_columns,
+        })
     }
 
     /// Whether `_id` is made of nothing in the row.
@@ -353,7 +361,9 @@ impl Shape {
         let within = write::open(out);
         match self.document {
             Some(column) => {
-                let Datum::Text(bytes) = row.get(column) else { return Err(self.misfit(row, column, "holds no document")) };
+                let Datum::Text(bytes) = row.get(column) else {
+                    return Err(self.misfit(row, column, "holds no document"));
+                };
                 values::put_without_id(out, bytes).ok_or_else(|| self.misfit(row, column, "holds no document"))?;
             }
             None => self.put_nodes(out, row, &self.nodes)?,

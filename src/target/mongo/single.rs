@@ -1,5 +1,4 @@
-//! Applies changes one by one, in the source's order, where sets cannot express them or have collided; and rows of a merge
-//! that may be left out.
+//! Applies changes one by one, in the source's order; and rows of a merge that may be left out.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,8 +40,9 @@ impl MongoApplier {
                 self.clear_the_way(&shape, &[row], pipe).await?;
                 self.upsert(&shape, row, false, pipe)
             }
-            (Op::Insert, _, Some(row)) => pipe
-                .push(&shape, kind(Verb::Insert, Expect::EveryRow, "insert"), row, |o| shape.document(o, row, made_up())),
+            (Op::Insert, _, Some(row)) => pipe.push(&shape, kind(Verb::Insert, Expect::EveryRow, "insert"), row, |o| {
+                shape.document(o, row, made_up())
+            }),
             (Op::Delete, Some(old), _) => pipe.push(&shape, kind(Verb::Delete, expect, "delete"), old, |o| {
                 command::delete(o, |o| shape.filter(o, old), false)
             }),

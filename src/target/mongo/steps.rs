@@ -43,8 +43,7 @@ pub fn plan(
     let mut steps = Steps::default();
     let there = |name: &str| have.columns.iter().find(|c| c.name == name);
     let key = |t: &Table| -> Vec<String> {
-        let mut names: Vec<String> =
-            t.key().iter().filter_map(|&k| t.columns.get(k)).map(|c| c.name.clone()).collect();
+        let mut names: Vec<String> = t.key().iter().filter_map(|&k| t.columns.get(k)).map(|c| c.name.clone()).collect();
         names.sort();
         names
     };
@@ -89,8 +88,9 @@ pub fn plan(
                 steps.had.push(format!("column {}: documents without it stand for NULL", n.name));
                 continue;
             };
-            let set = set(&shape, after, n, text)
-                .ok_or_else(|| format!("the value that rows got in the new column {} is none of a document's", n.name))?;
+            let set = set(&shape, after, n, text).ok_or_else(|| {
+                format!("the value that rows got in the new column {} is none of a document's", n.name)
+            })?;
             steps.rewrites.push(Rewrite {
                 filter: exists(&n.name, false),
                 update: set,

@@ -35,11 +35,14 @@ pub async fn refused(
     command: Option<&RawDocumentBuf>,
 ) -> Error {
     let table = &shape.table.name;
-    let doing = format!("{table}: {} rows on the target", match verb {
-        Verb::Insert => "inserting",
-        Verb::Update => "updating",
-        Verb::Delete => "deleting",
-    });
+    let doing = format!(
+        "{table}: {} rows on the target",
+        match verb {
+            Verb::Insert => "inserting",
+            Verb::Update => "updating",
+            Verb::Delete => "deleting",
+        }
+    );
     if r.code != 11000 {
         let e = errors::from_server(&doing, r.code, &r.message);
         return match r.code {
@@ -70,9 +73,9 @@ async fn other(client: &Client, table: &TableName, value: &Document) -> Option<B
     for (path, v) in value {
         filter.insert(path.clone(), doc! { "$eq": v.clone() });
     }
-    let find = doc! { "find": &table.name, "filter": filter, "projection": { "_id": 1 }, "limit": 1, "singleBatch": true };
-    let reply =
-        crate::mongowire::command::run(client, &table.schema, "looking for a duplicate", find).await.ok()?;
+    let find =
+        doc! { "find": &table.name, "filter": filter, "projection": { "_id": 1 }, "limit": 1, "singleBatch": true };
+    let reply = crate::mongowire::command::run(client, &table.schema, "looking for a duplicate", find).await.ok()?;
     first_batch(&reply).next().and_then(|d| d.get("_id").cloned())
 }
 
@@ -80,9 +83,7 @@ async fn other(client: &Client, table: &TableName, value: &Document) -> Option<B
 fn key_at(command: &RawDocument, verb: Verb, place: usize) -> Option<Bson> {
     let id = |d: &RawDocument| d.get("_id").ok().flatten().and_then(|v| Bson::try_from(v).ok());
     match verb {
-        Verb::Insert => {
-            id(command.get_array("documents").ok()?.into_iter().nth(place)?.ok()?.as_document()?)
-        }
+        Verb::Insert => id(command.get_array("documents").ok()?.into_iter().nth(place)?.ok()?.as_document()?),
         Verb::Update => {
             let element = command.get_array("updates").ok()?.into_iter().nth(place)?.ok()?;
             let statement = element.as_document()?;
@@ -141,7 +142,8 @@ pub async fn absent<'r>(s: &mut Session, shape: &Shape, rows: &[&'r Row], most: 
 async fn found(s: &mut Session, shape: &Shape, rows: &[&Row]) -> Result<usize> {
     let doing = format!("{}: looking for rows on the target", shape.table.name);
     let mut o = Vec::new();
-    let name = |o: &mut Vec<u8>, tag: u8, name: &str| write::name(o, tag, name.as_bytes()).map(drop).map_err(Error::fatal);
+    let name =
+        |o: &mut Vec<u8>, tag: u8, name: &str| write::name(o, tag, name.as_bytes()).map(drop).map_err(Error::fatal);
     let start = write::open(&mut o);
     name(&mut o, 0x02, "find")?;
     write::string(&mut o, shape.table.name.name.as_bytes());
@@ -162,8 +164,8 @@ async fn found(s: &mut Session, shape: &Shape, rows: &[&Row]) -> Result<usize> {
     name(&mut o, 0x08, "singleBatch")?;
     o.push(1);
     write::close(&mut o, start);
-    let command =
-        RawDocumentBuf::from_bytes(o).map_err(|e| Error::fatal(format!("{doing}: the query cannot be written: {e}")))?;
+    let command = RawDocumentBuf::from_bytes(o)
+        .map_err(|e| Error::fatal(format!("{doing}: the query cannot be written: {e}")))?;
     let reply = s.raw(&doing, &shape.table.name.schema, command).await?;
     Ok(first_batch(&reply).count())
 }

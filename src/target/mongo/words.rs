@@ -18,7 +18,8 @@ pub fn form(column: &Column, in_key: bool) -> (Form, Choices) {
         },
     };
     // A date of three digits holds no more; where a rule says `date` of a finer column, it is made one of three.
-    let cut_micros = matches!(data, DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction <= 3);
+    let cut_micros =
+        matches!(data, DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction <= 3);
     (form, Choices { cut_micros })
 }
 

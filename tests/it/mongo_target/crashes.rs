@@ -18,7 +18,8 @@ fn assert_same(pair: &Pair) {
     want.sort();
     let mut have = Vec::new();
     let same = crate::support::poll(super::PATIENCE, || {
-        have = target.all("k").iter().map(|d| format!("{}{}", d.get("v").unwrap(), d.get_str("pad").unwrap())).collect();
+        have =
+            target.all("k").iter().map(|d| format!("{}{}", d.get("v").unwrap(), d.get_str("pad").unwrap())).collect();
         have.sort();
         (have == want).then_some(())
     });
@@ -100,7 +101,10 @@ fn given_a_second_daemon_when_started_then_it_exits_with_3_and_a_killed_one_is_s
 
 #[test]
 fn given_a_daemon_that_stands_still_in_a_batch_when_it_wakes_up_then_its_commit_is_refused() {
-    let pair = Pair::shared("stale", "create table t (id int primary key, v int); create table log (n int); alter table log replica identity full");
+    let pair = Pair::shared(
+        "stale",
+        "create table t (id int primary key, v int); create table log (n int); alter table log replica identity full",
+    );
     let mut stale = Daemon::spawn(&pair.config().stop_at("apply.before_commit", 2));
     stale.ready();
     let mut sql = pair.source();
@@ -125,7 +129,11 @@ fn given_a_daemon_that_stands_still_in_a_batch_when_it_wakes_up_then_its_commit_
 #[test]
 fn given_a_daemon_that_stands_still_in_a_copy_when_it_wakes_up_then_its_rows_are_refused() {
     let pair = Pair::shared("stale_copy", TABLES);
-    let config = pair.config().env("SWITCHYARD_CHUNK_BYTES", 64 << 10).env("SWITCHYARD_WHOLE_TABLE_BYTES", 0).env("SWITCHYARD_PIECE_BYTES", 8 << 10);
+    let config = pair
+        .config()
+        .env("SWITCHYARD_CHUNK_BYTES", 64 << 10)
+        .env("SWITCHYARD_WHOLE_TABLE_BYTES", 0)
+        .env("SWITCHYARD_PIECE_BYTES", 8 << 10);
     let mut stale = Daemon::spawn(&config.clone().stop_at("load.before_commit", 3));
     stale.wait_stopped();
     pair.source().run("delete from a where id < 1000; delete from k where v < 1000");

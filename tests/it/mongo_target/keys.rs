@@ -20,7 +20,9 @@ fn given_keys_of_every_kind_when_followed_then_documents_are_found_by_them() {
     );
     let (mut daemon, mut sql) = pair.ready();
     let target = pair.target();
-    sql.run("insert into one values ('y', 3); update one set code = 'z' where code = ''; delete from one where code = 'x'");
+    sql.run(
+        "insert into one values ('y', 3); update one set code = 'z' where code = ''; delete from one where code = 'x'",
+    );
     sql.run("insert into two values (2, '0190d2a4-1111-4222-8333-444455556666', 2); update two set b = 9 where b = 1; update two set n = 5 where b = 2");
     sql.run("delete from none where ctid = (select min(ctid) from none); update none set w = 'b' where v = 2; insert into none values (3, 'c')");
     sql.run("update other set n = 2, id = 7; update other set email = 'f@x'; insert into other values (2, 'g@x', 1); update other set n = 4 where id = 2");
@@ -32,11 +34,16 @@ fn given_keys_of_every_kind_when_followed_then_documents_are_found_by_them() {
         target.all("two"),
         [doc! { "_id": { "a": uuid, "b": 2 }, "n": 5 }, doc! { "_id": { "a": uuid, "b": 9 }, "n": 1 }]
     );
-    let mut rows: Vec<_> = target.all("none").iter().map(|d| (d.get_i32("v").unwrap(), d.get_str("w").unwrap().to_owned())).collect();
+    let mut rows: Vec<_> =
+        target.all("none").iter().map(|d| (d.get_i32("v").unwrap(), d.get_str("w").unwrap().to_owned())).collect();
     rows.sort();
     assert_eq!(rows, [(1, "a".into()), (2, "b".into()), (3, "c".into())]);
     assert!(target.all("none").iter().all(|d| d.get_object_id("_id").is_ok()));
-    let mut rows: Vec<_> = target.all("other").iter().map(|d| (d.get_str("_id").unwrap().to_owned(), d.get_i32("id").unwrap(), d.get_i32("n").unwrap())).collect();
+    let mut rows: Vec<_> = target
+        .all("other")
+        .iter()
+        .map(|d| (d.get_str("_id").unwrap().to_owned(), d.get_i32("id").unwrap(), d.get_i32("n").unwrap()))
+        .collect();
     rows.sort();
     assert_eq!(rows, [("f@x".into(), 7, 2), ("g@x".into(), 2, 4)]);
     assert_eq!(
@@ -73,7 +80,10 @@ fn given_unique_values_that_change_places_when_applied_then_they_do_and_nulls_ar
     sql.run("insert into u values (11, 500, 'q')");
     assert_eq!(daemon.exit_status(), 1);
     let log = daemon.log();
-    assert!(log.contains("duplicate key in index u_a_key") && log.contains("_id 11") && log.contains("_id 100"), "{log}");
+    assert!(
+        log.contains("duplicate key in index u_a_key") && log.contains("_id 11") && log.contains("_id 100"),
+        "{log}"
+    );
     target.run(doc! { "delete": "u", "deletes": [{ "q": { "_id": 100 }, "limit": 1 }] });
     let mut daemon = Daemon::spawn(&pair.config());
     daemon.ready();
@@ -83,7 +93,10 @@ fn given_unique_values_that_change_places_when_applied_then_they_do_and_nulls_ar
 
 #[test]
 fn given_a_document_that_somebody_removed_when_its_row_changes_then_the_stream_stops_and_names_it() {
-    let pair = Pair::shared("diverged", "create table t (id int primary key, v int); insert into t select g, g from generate_series(1, 10) g");
+    let pair = Pair::shared(
+        "diverged",
+        "create table t (id int primary key, v int); insert into t select g, g from generate_series(1, 10) g",
+    );
     let (mut daemon, mut sql) = pair.ready();
     let target = pair.target();
     target.run(doc! { "delete": "t", "deletes": [{ "q": { "_id": { "$in": [4, 7] } }, "limit": 0 }] });

@@ -53,8 +53,7 @@ impl Pair {
     pub fn on(pg: &PgServer, mongo: &MongoServer, what: &str, tables: &str) -> Pair {
         let name = fresh_name(what);
         pg.psql(&format!("create database {name}")).unwrap();
-        let pair =
-            Pair { source: pg.url(&name), target: mongo.url(&name), mongo: mongo.url("admin"), name };
+        let pair = Pair { source: pg.url(&name), target: mongo.url(&name), mongo: mongo.url("admin"), name };
         pair.source().run(tables);
         pair
     }

@@ -59,7 +59,10 @@ fn given_a_value_that_no_document_holds_when_it_comes_then_the_stream_stops_and_
     assert!(log.contains("types = {"), "{log}");
     assert_eq!(pair.target().count("e"), 0);
     // A rule says that they may be cut off.
-    let pair = Pair::shared("micros", "create table e (id int primary key, at timestamptz, day timestamp); insert into e values (1, '2024-01-01 00:00:00.123456+00', '2024-01-01 00:00:00.123456')");
+    let pair = Pair::shared(
+        "micros",
+        "create table e (id int primary key, at timestamptz, day timestamp); insert into e values (1, '2024-01-01 00:00:00.123456+00', '2024-01-01 00:00:00.123456')",
+    );
     let rules = "[[rule]]\nfrom = \"public.e\"\ntypes = { at = \"date\", day = \"string\" }";
     let mut daemon = Daemon::spawn(&pair.config().extra(rules));
     daemon.ready();
