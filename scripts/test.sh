@@ -10,7 +10,8 @@ threads=${1:-4}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-cargo test --locked --no-fail-fast --lib --bins --tests -- --test-threads="$threads" --skip soak_ 2>&1 | tee "$log"
+# A test that hangs is to be seen in the log, and not to be waited for.
+timeout 3600 cargo test --locked --no-fail-fast --lib --bins --tests -- --test-threads="$threads" --skip soak_ 2>&1 | tee "$log"
 [ "${PIPESTATUS[0]}" = 0 ] && exit 0
 
 mapfile -t failed < <(sed -n 's/^test \([^ ]*\) \.\.\. FAILED$/\1/p' "$log" | sort -u)

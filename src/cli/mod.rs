@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 
 /// Move a live database to another server while the application keeps running.
 ///
-/// Switchyard copies a consistent snapshot, follows the source's own log, and keeps the target level. This version moves
-/// PostgreSQL 14 to 18 to PostgreSQL.
+/// Switchyard copies a consistent snapshot, follows the source's own log, and keeps the target level: between PostgreSQL,
+/// MySQL and MariaDB servers, in any direction.
 #[derive(Debug, Parser)]
 #[command(name = "switchyard", version, about)]
 #[command(after_help = "Start here:

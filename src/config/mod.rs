@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::exchange::DocumentForm;
 use crate::source::SourceOptions;
-pub use crate::source::ZeroDates;
+pub use crate::source::{NulText, ZeroDates};
 use crate::target::TargetOptions;
 pub use crate::transform::rules::{Explode as ExplodeConfig, OnExisting, Rule as RuleConfig};
 use crate::transform::rules::{Homes, RuleSet};
@@ -79,6 +79,9 @@ pub struct SourceConfig {
     /// What becomes of MySQL's dates that are none (`0000-00-00`).
     #[serde(default)]
     pub zero_dates: ZeroDates,
+    /// What becomes of the character U+0000 in MongoDB's texts.
+    #[serde(default)]
+    pub nul_text: NulText,
 }
 
 /// `[target]`
@@ -496,6 +499,7 @@ impl Config {
                 true => DocumentForm::Bson,
                 false => DocumentForm::Json,
             },
+            nul_text: self.source.nul_text,
         })
     }
 

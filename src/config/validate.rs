@@ -7,7 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::document::Places;
 use super::{ApiConfig, Config};
 use crate::error::Result;
+use crate::exchange::CollectionFields;
 use crate::pgwire::conninfo::ConnInfo;
+use crate::source::mongo::mapping;
 use crate::transform::rules::RuleSet;
 use crate::transform::select::Pattern;
 
@@ -49,6 +51,10 @@ pub(super) fn possible(config: &Config, places: &Places) -> Result<()> {
     }
     RuleSet::new(&config.rule, config.homes())
         .map_err(|p| places.error(&format!("rule[{}].{}", p.rule, p.key), p.message))?;
+    for (i, rule) in config.rule.iter().enumerate().filter(|(_, r)| !r.fields.is_empty()) {
+        let fields = CollectionFields { fields: rule.fields.clone(), rest: rule.rest.clone() };
+        mapping::fields::check(&fields).map_err(|(key, what)| places.error(&format!("rule[{i}].{key}"), what))?;
+    }
     for (i, assert) in config.verify.asserts.iter().enumerate() {
         if assert.sql.trim().is_empty() {
             return Err(places.error(&format!("verify.assert[{i}].sql"), "no statement; write a select with one value"));

@@ -35,9 +35,9 @@ impl Small {
     }
 }
 
-/// Below it, the digits that the standard library finds are PostgreSQL's: no number lies halfway between two doubles and has
-/// fewer digits (`shortest` in the expressions' floats).
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// 2^50. Below it, the digits that the standard library finds are PostgreSQL's: no number of fewer digits lies halfway between
+/// two doubles, and no double halfway between two such numbers (`shortest` in the expressions' floats).
+const EXACT: f64 = 1_125_899_906_842_624.0;
 
 /// Appends canonical text, as `float8out` prints it.
 pub fn canonical(out: &mut Vec<u8>, x: f64) {
@@ -146,7 +146,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(5000))]
         #[test]
         fn given_any_double_when_printed_then_it_is_the_canonical_text(bits: u64) {
-            for x in [f64::from_bits(bits), (bits as i64 % 1_000_000) as f64 / 100.0, (bits >> 8) as f64] {
+            for x in [f64::from_bits(bits), (bits as i64 % 1_000_000) as f64 / 100.0, (bits >> 8) as f64, (bits >> 11) as f64 / 4.0, (bits >> 14) as f64 / 64.0] {
                 let mut out = Vec::new();
                 canonical(&mut out, x);
                 prop_assert_eq!(String::from_utf8(out).unwrap(), float::print(x, false));

@@ -11,7 +11,7 @@
 //! | `canonical.rs` | values as the canonical text of a column's type |
 //! | `values.rs` | canonical text of any engine's column as BSON |
 
-//pub mod canonical;
+pub mod canonical;
 pub mod cursor;
 pub mod decimal;
 pub mod double;

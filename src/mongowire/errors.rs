@@ -141,11 +141,29 @@ fn without_values(code: i32, message: &str) -> String {
         None => message.to_owned(),
     };
     // Bad value, type mismatch, failed to parse, immutable field, conversion failures quote what they do not like.
-    if matches!(code, 2 | 9 | 14 | 28 | 40 | 66 | 121 | 241 | 16755) && text.contains(['"', '\'']) {
-        let quote = |c: char| c == '"' || c == '\'';
-        text = text.split(quote).enumerate().map(|(i, p)| if i % 2 == 0 { p } else { "…" }).collect();
+    if matches!(code, 2 | 9 | 14 | 28 | 40 | 66 | 121 | 241 | 16755) {
+        text = without_quoted(&text);
     }
     text
+}
+
+/// The text without what stands in quotes. An apostrophe within a word is none.
+fn without_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    let mut before = ' ';
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let within = before.is_alphanumeric() && chars.peek().is_some_and(|n| n.is_alphanumeric());
+        before = c;
+        if c == '"' || c == '\'' && !within {
+            inside = !inside;
+            out.push_str(if inside { "…" } else { "" });
+        } else if !inside {
+            out.push(c);
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ fn given_bad_servers_when_parsed_then_the_password_is_not_shown() {
     let ok = "postgres://u:${PW}@127.0.0.1:2/b";
     for (source, target, want) in [
         ("mysql://u:${PW}@h", ok, "source.url: names no database"),
-        (ok, "mongodb://u:hunter2@h/d", "target.url: not supported by this version: engine \"mongodb\""),
+        (ok, "mongodb://u:hunter2@h", "target.url: names no database"),
         ("oracle://u:hunter2@h/d", ok, "\"oracle\" is not an engine"),
         ("hunter2", ok, "f.toml:3: source.url: this is not a URL"),
         ("postgres://u:hunter2@h:port/d", ok, "f.toml:3: source.url"),
@@ -179,7 +179,7 @@ fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     // Keys that are off begin with # and no space: switched on they must parse, too.
     let on = with_everything_on(&read("example.toml"));
     let c = Config::parse_any_version("example.toml", &on, &Secrets).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(c.rule.len(), 2);
+    assert_eq!(c.rule.len(), 3);
     assert_eq!(c.cutover.hook.len(), 2);
 }
 
@@ -257,4 +257,25 @@ fn fields<T: DeserializeOwned>() -> Vec<&'static str> {
     let mut out = Vec::new();
     let _ = T::deserialize(Ask(&mut out));
     out
+}
+
+#[test]
+fn given_fields_of_a_collection_when_they_cannot_be_meant_then_line_and_path_are_named() {
+    let with = |fields: &str| {
+        format!(
+            "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\n[target]\nurl = \"postgres://h/shop\"\n\n[[rule]]\nfrom = \"shop.users\"\n{fields}\n"
+        )
+    };
+    assert!(
+        parse(&with("[rule.fields]\nemail = \"text not null\"\n\"address.city\" = \"varchar(80) default 'x'\""))
+            .is_ok()
+    );
+    let e = refused(&with("[rule.fields]\nemail = \"text\"\n\"address.city\" = \"sting\""));
+    assert!(e.contains("f.toml:11: rule[0].fields.\"address.city\": \"sting\" is not a type"), "{e}");
+    let e = refused(&with("rest = \"email\"\n[rule.fields]\nemail = \"text\""));
+    assert!(e.contains("rule[0].rest: ") && e.contains("other_fields"), "{e}");
+    let e = refused(
+        "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\nnul_text = \"drop\"\n[target]\nurl = \"postgres://h/shop\"\n",
+    );
+    assert!(e.contains("source.nul_text") && e.contains("\"refuse\", \"replace\""), "{e}");
 }

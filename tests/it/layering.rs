@@ -67,13 +67,18 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mysql/follow",
         "source/mysql/bounds",
         "source/mysql/ddl",
-        "source/mongo/types",
+        "source/mongo/bounds",
+        "source/mongo/event",
+        "source/mongo/follow",
+        "source/mongo/known",
+        "source/mongo/token",
+        "source/mongo/watch",
         "verify/digest",
         "cutover/machine",
         "router/route",
     ];
     // Whole folders of one decoder.
-    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types"];
+    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "source/mysql/types", "source/mongo/mapping"];
     if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }

@@ -19,6 +19,7 @@ mod foreign_schema;
 mod http;
 mod identities;
 mod layering;
+mod mongo_source;
 mod mongo_target;
 mod mysql_binlog;
 mod mysql_ddl;

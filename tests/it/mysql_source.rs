@@ -32,6 +32,7 @@ pub fn open(server: &MyServer, database: &str) -> Arc<dyn Source> {
         zero_dates: Default::default(),
         collections: Default::default(),
         documents: Default::default(),
+        nul_text: Default::default(),
     };
     source::open(options).unwrap()
 }
@@ -45,8 +46,7 @@ async fn read(session: &dyn SnapshotSession, table: &Table, chunk_bytes: u64) ->
         while let Some(block) = reader.next().await.unwrap() {
             match block {
                 CopyBlock::Rows(r) => rows.extend(r),
-                CopyBlock::Raw { .. } => panic!("rows were asked for"),
-                CopyBlock::Refused(_) => panic!("no row is refused"),
+                CopyBlock::Raw { .. } | CopyBlock::Refused(_) => panic!("rows were asked for"),
             }
         }
     }

@@ -22,7 +22,7 @@ const INDEXED_WHOLE: u32 = 600;
 
 /// Whether schemas of that dialect are understood here.
 pub fn understands(dialect: &str) -> bool {
-    matches!(dialect, "mysql" | "mariadb")
+    matches!(dialect, "mysql" | "mariadb" | "mongo")
 }
 
 /// Statements that make the tables of `script` here.
