@@ -282,7 +282,13 @@ impl MongoApplier {
                     // A document that others write into keeps what they wrote.
                     let whole = !row.has_unsent() && !merging;
                     updates.push(&shape, kind(Verb::Update, expect, "update"), row, |o| {
-                        command::update(o, |o| shape.filter(o, row), |o| with(&shape, o, row, whole), false)
+                        command::update(
+                            o,
+                            |o| shape.filter(o, row),
+                            |o| with(&shape, o, row, whole),
+                            false,
+                            shape.holds_whole_documents(),
+                        )
                     })?;
                 }
             }
@@ -358,7 +364,13 @@ impl MongoApplier {
                     missing.push((table.clone(), row.clone()));
                 } else {
                     pipe.push(shape, kind(Verb::Update, Expect::Anything, "update"), row, |o| {
-                        command::update(o, |o| shape.filter(o, row), |o| with(shape, o, row, false), false)
+                        command::update(
+                            o,
+                            |o| shape.filter(o, row),
+                            |o| with(shape, o, row, false),
+                            false,
+                            shape.holds_whole_documents(),
+                        )
                     })?;
                 }
             }
@@ -385,7 +397,13 @@ impl MongoApplier {
             });
         }
         pipe.push(shape, kind(Verb::Update, Expect::EveryRow, "insert"), row, |o| {
-            command::update(o, |o| shape.filter(o, row), |o| with(shape, o, row, !keeps_others), true)
+            command::update(
+                o,
+                |o| shape.filter(o, row),
+                |o| with(shape, o, row, !keeps_others),
+                true,
+                shape.holds_whole_documents(),
+            )
         })
     }
 

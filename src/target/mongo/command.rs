@@ -4,6 +4,7 @@
 
 use bson::{Bson, Document, RawDocumentBuf};
 
+use crate::documents::cursor::Doc;
 use crate::documents::write;
 use crate::error::{Error, Result};
 use crate::schema::TableName;
@@ -111,24 +112,54 @@ impl Statements {
     }
 }
 
-/// What an update does with a document, appended to `out` as a statement.
+/// What an update does with a document, appended to `out` as a statement. `any_names`: what replaces the document may have
+/// fields whose names begin with a dollar, which the server takes only where they cannot be operators.
 pub fn update(
     out: &mut Vec<u8>,
     query: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     with: impl FnOnce(&mut Vec<u8>) -> Result<()>,
     upsert: bool,
+    any_names: bool,
 ) -> Result<()> {
     let start = write::open(out);
     write::name(out, 0x03, b"q").map_err(Error::fatal)?;
     query(out)?;
-    write::name(out, 0x03, b"u").map_err(Error::fatal)?;
+    let tag = write::name(out, 0x03, b"u").map_err(Error::fatal)?;
+    let at = out.len();
     with(out)?;
+    if any_names && out.get(at..).is_some_and(has_dollars) {
+        let document = out.split_off(at);
+        if let Some(tag) = out.get_mut(tag) {
+            *tag = 0x04;
+        }
+        let list = write::open(out);
+        write::name(out, 0x03, b"0").map_err(Error::fatal)?;
+        let stage = write::open(out);
+        write::name(out, 0x03, b"$replaceWith").map_err(Error::fatal)?;
+        let literal = write::open(out);
+        write::name(out, 0x03, b"$literal").map_err(Error::fatal)?;
+        out.extend_from_slice(&document);
+        for open in [literal, stage, list] {
+            write::close(out, open);
+        }
+    }
     if upsert {
         write::name(out, 0x08, b"upsert").map_err(Error::fatal)?;
         out.push(1);
     }
     write::close(out, start);
     Ok(())
+}
+
+/// Whether a whole document has a field whose name begins with a dollar. What holds operators has no `_id`.
+fn has_dollars(document: &[u8]) -> bool {
+    let Ok(doc) = Doc::new(document) else { return false };
+    let (mut id, mut dollars) = (false, false);
+    for (name, _) in doc.fields().map_while(Result::ok) {
+        id |= name == b"_id";
+        dollars |= name.first() == Some(&b'$');
+    }
+    id && dollars
 }
 
 /// A delete, appended to `out` as a statement. `all`: of every document that is found, not of one.
@@ -219,7 +250,7 @@ mod tests {
                 Ok(())
             }
         };
-        update(&mut one, raw(rawdoc! { "_id": 1 }), raw(rawdoc! { "_id": 1, "a": "x" }), true).unwrap();
+        update(&mut one, raw(rawdoc! { "_id": 1 }), raw(rawdoc! { "_id": 1, "a": "x" }), true, true).unwrap();
         s.push(&one);
         one.clear();
         delete(&mut one, raw(rawdoc! { "_id": 2 }), false).unwrap();
@@ -230,6 +261,25 @@ mod tests {
             doc! { "update": "orders", "ordered": true, "updates": [
             { "q": { "_id": 1 }, "u": { "_id": 1, "a": "x" }, "upsert": true }, { "q": { "_id": 2 }, "limit": 1 } ] }
         );
+    }
+
+    #[test]
+    fn given_names_that_begin_with_a_dollar_when_replaced_then_they_are_no_operators() {
+        let raw = |d: Document| {
+            move |out: &mut Vec<u8>| {
+                out.extend(d.to_vec().unwrap());
+                Ok(())
+            }
+        };
+        let with = |d: Document| {
+            let mut one = Vec::new();
+            update(&mut one, raw(doc! { "_id": 1 }), raw(d), false, true).unwrap();
+            Document::from_reader(one.as_slice()).unwrap()
+        };
+        let odd = doc! { "_id": 1, "$a": 2 };
+        assert_eq!(with(odd.clone()), doc! { "q": { "_id": 1 }, "u": [{ "$replaceWith": { "$literal": odd } }] });
+        let set = doc! { "$set": { "a": 1 } };
+        assert_eq!(with(set.clone()), doc! { "q": { "_id": 1 }, "u": set });
     }
 
     #[test]

@@ -267,7 +267,13 @@ impl MongoLoader {
         match now.mode {
             LoadMode::Skip => {
                 let out = &mut now.scratch;
-                command::update(out, |o| shape.filter(o, row), |o| shape.set_on_insert(o, row), true)?;
+                command::update(
+                    out,
+                    |o| shape.filter(o, row),
+                    |o| shape.set_on_insert(o, row),
+                    true,
+                    shape.holds_whole_documents(),
+                )?;
                 let mut key = Vec::with_capacity(32);
                 shape.id_as(&mut key, row, b"key")?;
                 now.keys.push(key);
@@ -297,7 +303,13 @@ impl MongoLoader {
             }
             _ if now.over => {
                 let out = &mut now.scratch;
-                command::update(out, |o| shape.filter(o, row), |o| shape.document(o, row, id), true)?;
+                command::update(
+                    out,
+                    |o| shape.filter(o, row),
+                    |o| shape.document(o, row, id),
+                    true,
+                    shape.holds_whole_documents(),
+                )?;
             }
             _ => shape.document(&mut now.scratch, row, id)?,
         }
@@ -321,7 +333,7 @@ impl MongoLoader {
                     o.extend_from_slice(document);
                     Ok(())
                 };
-                command::update(&mut now.scratch, query, with, true)?;
+                command::update(&mut now.scratch, query, with, true, true)?;
             } else {
                 now.scratch.extend_from_slice(document);
             }

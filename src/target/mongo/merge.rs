@@ -77,7 +77,7 @@ pub fn note<'a>(
             write::close(o, start);
             Ok(())
         };
-        command::update(&mut one, query, with, true)?;
+        command::update(&mut one, query, with, true, false)?;
         push(&mut out, &mut open, Verb::Update, &one)?;
     }
     out.extend(open.map(Statements::finish).transpose()?);

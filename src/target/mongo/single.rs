@@ -63,7 +63,13 @@ impl MongoApplier {
                 };
                 if !keyed {
                     return pipe.push(&shape, kind(Verb::Update, expect, "update"), key_row, |o| {
-                        command::update(o, |o| shape.filter(o, key_row), |o| with(&shape, o, new, false), false)
+                        command::update(
+                            o,
+                            |o| shape.filter(o, key_row),
+                            |o| with(&shape, o, new, false),
+                            false,
+                            shape.holds_whole_documents(),
+                        )
                     });
                 }
                 let moved = table.key().iter().any(|&k| key_row.get(k) != new.get(k));
@@ -75,7 +81,13 @@ impl MongoApplier {
                 }
                 let whole = !new.has_unsent();
                 pipe.push(&shape, kind(Verb::Update, expect, "update"), new, |o| {
-                    command::update(o, |o| shape.filter(o, new), |o| with(&shape, o, new, whole), false)
+                    command::update(
+                        o,
+                        |o| shape.filter(o, new),
+                        |o| with(&shape, o, new, whole),
+                        false,
+                        shape.holds_whole_documents(),
+                    )
                 })
             }
             _ => Err(Error::fatal(format!("{}: the log holds a change without its row", table.name))),
@@ -110,7 +122,13 @@ impl MongoApplier {
                 return Ok(());
             }
             return pipe.push(shape, kind(Verb::Update, Expect::Anything, "update"), new, |o| {
-                command::update(o, |o| shape.filter(o, new), |o| with(shape, o, new, false), false)
+                command::update(
+                    o,
+                    |o| shape.filter(o, new),
+                    |o| with(shape, o, new, false),
+                    false,
+                    shape.holds_whole_documents(),
+                )
             });
         }
         self.clear_the_way(shape, &[new], pipe).await?;
@@ -232,7 +250,13 @@ impl MongoApplier {
         for (key, row) in keys {
             if !left_out.contains(&key) {
                 pipe.push(&shape, kind(Verb::Update, Expect::Anything, "update"), row, |o| {
-                    command::update(o, |o| shape.filter(o, row), |o| with(&shape, o, row, false), false)
+                    command::update(
+                        o,
+                        |o| shape.filter(o, row),
+                        |o| with(&shape, o, row, false),
+                        false,
+                        shape.holds_whole_documents(),
+                    )
                 })?;
             }
         }
@@ -249,7 +273,13 @@ impl MongoApplier {
             let mut from = 0;
             for (n, (_, row)) in some.iter().enumerate() {
                 let mut one = Vec::new();
-                command::update(&mut one, |o| shape.filter(o, row), |o| shape.set_on_insert(o, row), true)?;
+                command::update(
+                    &mut one,
+                    |o| shape.filter(o, row),
+                    |o| shape.set_on_insert(o, row),
+                    true,
+                    shape.holds_whole_documents(),
+                )?;
                 if statements.is_full(one.len()) {
                     let full = std::mem::replace(&mut statements, Statements::new(Verb::Update, &t.table.name)?);
                     self.skip_insert(t, &shape, &doing, full, some.get(from..n).unwrap_or_default()).await?;

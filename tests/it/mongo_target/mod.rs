@@ -1,7 +1,10 @@
 //! PostgreSQL and MySQL copied and followed into MongoDB, through the daemon.
 
 mod crashes;
+mod documents;
 mod keys;
+#[cfg(test)]
+mod measure;
 mod rows;
 mod schema;
 
