@@ -221,8 +221,33 @@ pub async fn take_over(client: &Client, name: &str) -> Result<Checkpoint> {
     }
 }
 
+/// A session whose transactions change the bookkeeping, named in `switchyard.writer` before it begins any: a successor must
+/// be able to end it, or it would wait for what a killed daemon left open until the server ends that by itself.
+///
+/// # Errors
+/// As [`run`].
+pub async fn listed(client: &Client, name: &str) -> Result<Session> {
+    let session = Session::start(client).await?;
+    if let Some(id) = session.id() {
+        let writer = doc! { "_id": bson::oid::ObjectId::new().to_hex(), "name": name, "session": id };
+        run(client, DATABASE, "noting a session on the target", doc! { "insert": "writer", "documents": [writer] })
+            .await?;
+    }
+    Ok(session)
+}
+
+/// Takes the note of a [`listed`] session back, which has no transaction any more. A note that stays harms nobody.
+pub async fn unlist(session: Session) {
+    if let Some(id) = session.id() {
+        let delete = doc! { "delete": "writer", "deletes": [{ "q": { "session": id }, "limit": 1 }] };
+        if let Err(e) = run(session.client(), DATABASE, "forgetting a session on the target", delete).await {
+            tracing::debug!("{e}");
+        }
+    }
+}
+
 async fn raise(client: &Client, name: &str, doing: &str) -> Result<Checkpoint> {
-    let mut s = Session::start(client).await?;
+    let mut s = listed(client, name).await?;
     s.begin(Durable::Majority).await?;
     let raised = async {
         let raise = doc! {
@@ -302,9 +327,9 @@ pub async fn save(client: &Client, name: &str, checkpoint: &Checkpoint) -> Resul
 /// # Errors
 /// [`crate::error::Class::Fenced`] if the epoch was raised meanwhile.
 pub async fn fenced_writes(client: &Client, doing: &str, name: &str, epoch: i64, commands: &[Document]) -> Result<u64> {
-    let mut s = Session::start(client).await?;
+    let mut s = listed(client, name).await?;
     let mut tries = 0;
-    loop {
+    let done = loop {
         match fenced_once(&mut s, doing, name, epoch, commands).await {
             Err(e) if e.is_conflict() && tries < RETRIES => {
                 tries += 1;
@@ -313,11 +338,13 @@ pub async fn fenced_writes(client: &Client, doing: &str, name: &str, epoch: i64,
             }
             Err(e) => {
                 s.abort().await;
-                return Err(e);
+                break Err(e);
             }
-            done => return done,
+            done => break done,
         }
-    }
+    };
+    unlist(s).await;
+    done
 }
 
 async fn fenced_once(s: &mut Session, doing: &str, name: &str, epoch: i64, commands: &[Document]) -> Result<u64> {

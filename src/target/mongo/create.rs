@@ -6,7 +6,7 @@ use bson::{Document, doc};
 use mongodb::Client;
 
 use super::adopt::{Create, CreateIndex};
-use super::bookkeeping::hold;
+use super::bookkeeping::{self, hold};
 use super::catalog;
 use super::session::{Durable, Session, majority};
 use super::shape::Shape;
@@ -155,9 +155,9 @@ async fn index(
 /// [`crate::error::Class::Fenced`] if the epoch was raised meanwhile.
 pub async fn empty(client: &Client, mine: Mine<'_>, table: &TableName) -> Result<()> {
     let doing = format!("emptying {table}, whose copy begins anew");
-    let mut s = Session::start(client).await?;
+    let mut s = bookkeeping::listed(client, mine.name).await?;
     let mut tries = 0;
-    loop {
+    let done = loop {
         let once = async {
             s.begin(Durable::Later).await?;
             let n = remove_some(&mut s, &doing, table, Document::new()).await?;
@@ -167,7 +167,7 @@ pub async fn empty(client: &Client, mine: Mine<'_>, table: &TableName) -> Result
         }
         .await;
         match once {
-            Ok(0) => return Ok(()),
+            Ok(0) => break Ok(()),
             Ok(_) => tries = 0,
             Err(e) if e.is_conflict() && tries < 10 => {
                 s.abort().await;
@@ -176,10 +176,12 @@ pub async fn empty(client: &Client, mine: Mine<'_>, table: &TableName) -> Result
             }
             Err(e) => {
                 s.abort().await;
-                return Err(e);
+                break Err(e);
             }
         }
-    }
+    };
+    bookkeeping::unlist(s).await;
+    done
 }
 
 /// Removes some documents that match, inside the open transaction. How many; none when all are gone.

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bson::{Document, doc};
 
 use super::apply::MongoApplier;
-use super::bookkeeping::{DATABASE, hold};
+use super::bookkeeping::{self, DATABASE, hold};
 use super::catalog::{self, Described};
 use super::copies::is_empty;
 use super::create;
-use super::session::{Durable, Session};
+use super::session::Durable;
 use super::steps::{Rewrite, Steps, plan};
 use crate::change::{Ddl, DdlEffect};
 use crate::error::{Error, Result};
@@ -116,9 +116,9 @@ fn as_target_has_it(after: &Table, have: &Table) -> Result<Table, String> {
 /// Changes all documents that need it, in transactions that only the daemon of this epoch can commit.
 async fn rewrite(a: &MongoApplier, table: &TableName, r: &Rewrite) -> Result<()> {
     let doing = format!("{table}: {} on the target", r.says);
-    let mut s = Session::start(&a.client).await?;
+    let mut s = bookkeeping::listed(&a.client, &a.name).await?;
     let mut tries = 0;
-    loop {
+    let done = loop {
         let once = async {
             s.begin(Durable::Later).await?;
             let find = doc! {
@@ -138,7 +138,7 @@ async fn rewrite(a: &MongoApplier, table: &TableName, r: &Rewrite) -> Result<()>
         }
         .await;
         match once {
-            Ok(0) => return Ok(()),
+            Ok(0) => break Ok(()),
             Ok(_) => tries = 0,
             Err(e) if e.is_conflict() && tries < 10 => {
                 s.abort().await;
@@ -147,10 +147,12 @@ async fn rewrite(a: &MongoApplier, table: &TableName, r: &Rewrite) -> Result<()>
             }
             Err(e) => {
                 s.abort().await;
-                return Err(e);
+                break Err(e);
             }
         }
-    }
+    };
+    bookkeeping::unlist(s).await;
+    done
 }
 
 fn update(table: &TableName, filter: &Document, with: &Document) -> Document {
