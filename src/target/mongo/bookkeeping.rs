@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use bson::{Document, doc};
 use mongodb::Client;
 
+pub use super::command::DATABASE;
 use super::command::number;
 use super::session::{Durable, Session, majority};
 use crate::change::DeadLetter;
@@ -29,8 +30,6 @@ use crate::mongowire::server::first_batch;
 use crate::position::Position;
 use crate::target::{Checkpoint, CopyStage};
 
-/// The database's name.
-pub const DATABASE: &str = "switchyard";
 /// The version of its collections.
 const LAYOUT: i64 = 1;
 /// The collections, in an order in which they can be dropped.

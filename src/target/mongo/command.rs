@@ -14,6 +14,9 @@ const BYTES: usize = 2 << 20;
 /// Statements in a command.
 const STATEMENTS: usize = 20_000;
 
+/// The database that holds the bookkeeping.
+pub const DATABASE: &str = "switchyard";
+
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {

@@ -18,7 +18,7 @@ pub fn no_skipped_lists(table: &TableName) -> Error {
 }
 
 fn collection() -> TableName {
-    TableName::new(super::bookkeeping::DATABASE, "skipped")
+    TableName::new(command::DATABASE, "skipped")
 }
 
 /// `{ name, schema, table, to_schema, to_table, key }`; `key` is a whole element of that name.

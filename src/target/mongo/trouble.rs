@@ -57,7 +57,7 @@ pub async fn refused(
         Some(value) => other(client, table, value).await,
         None => None,
     };
-    let shown = |id: &Option<Bson>| id.as_ref().map_or("(unknown)".to_owned(), |id| plain(id));
+    let shown = |id: &Option<Bson>| id.as_ref().map_or("(unknown)".to_owned(), plain);
     Error::fatal(format!(
         "{doing}: duplicate key in index {index} of {table}: the row with _id {} meets the document with _id {} (error 11000)",
         shown(&ours),

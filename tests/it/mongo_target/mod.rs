@@ -3,8 +3,6 @@
 mod crashes;
 mod documents;
 mod keys;
-#[cfg(test)]
-mod measure;
 mod rows;
 mod schema;
 
