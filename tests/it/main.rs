@@ -22,6 +22,7 @@ mod layering;
 mod made;
 mod mongo_fields;
 mod mongo_source;
+mod mongo_target;
 mod mysql_binlog;
 mod mysql_ddl;
 mod mysql_edges;
