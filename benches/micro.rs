@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use switchyard::change::{Change, Op};
+use switchyard::documents::cursor::Doc;
+use switchyard::exchange::{CollectionFields, DocumentForm};
 use switchyard::pgwire::copytext;
 use switchyard::pipeline::batch::{Batch, Step};
 use switchyard::schema::{Column, Kind, RowIdentity, Table, TableId, TableName};
+use switchyard::source::mongo::mapping::{Mapping, Options};
 use switchyard::source::mysql::binlog::{Body, Decoder, Flavour, OldRows, RowsEvent, TableLayout};
 use switchyard::source::postgres::pgoutput;
 use switchyard::target::postgres::statements;
 use switchyard::transform::Compiled;
 use switchyard::transform::expr::{Expr, Input, Scratch};
-use switchyard::value::{Datum, Row, RowBuilder};
+use switchyard::value::{Datum, Row, RowBuilder, RowsBuilder};
 
 const ROUNDS: usize = 9;
 const ITEMS: usize = 200_000;
@@ -277,6 +280,46 @@ fn binlog_rows(update: bool) -> (TableLayout, Vec<RowsEvent>) {
     (layout, events)
 }
 
+/// Documents of about 170 bytes with eight fields, as drivers write them.
+fn documents() -> Vec<Vec<u8>> {
+    let document = |i: i32| {
+        bson::doc! {
+            "_id": bson::oid::ObjectId::from_bytes([(i % 251) as u8; 12]),
+            "name": format!("user number {i}"),
+            "email": format!("user{i}@example.com"),
+            "age": i % 90,
+            "score": f64::from(i) / 100.0,
+            "created": bson::DateTime::from_millis(1_700_000_000_000 + i64::from(i) * 1000),
+            "active": i % 2 == 0,
+            "note": "twenty six characters long",
+        }
+    };
+    (0..ITEMS as i32).map(|i| document(i).to_vec().expect("a small document")).collect()
+}
+
+fn mapping(fields: &[(&str, &str)], documents: DocumentForm) -> Mapping {
+    let described = CollectionFields {
+        fields: fields.iter().map(|(path, spec)| ((*path).to_owned(), (*spec).to_owned())).collect(),
+        rest: None,
+    };
+    let options = Options { documents, ..Options::default() };
+    let fields = (!fields.is_empty()).then_some(&described);
+    Mapping::new(TableName::new("shop", "users"), fields, options, false).expect("the fields above are well formed")
+}
+
+/// In blocks, as the copy hands them on.
+fn render(mapping: &Mapping, documents: &[Vec<u8>]) -> usize {
+    let block = |block: &[Vec<u8>]| {
+        let mut rows = RowsBuilder::with_capacity(block.len(), 256 * block.len());
+        for bytes in block {
+            let doc = Doc::new(bytes).expect("a document");
+            mapping.render(doc, &mut rows).expect("the documents above fit");
+        }
+        black_box(rows.finish().expect("less than 4 GiB").collect::<Vec<_>>()).len()
+    };
+    documents.chunks(1000).map(block).sum()
+}
+
 fn main() {
     println!("| step | median | slowest–fastest | |\n|---|---|---|---|");
     measure("decode: account update, 4 columns", "messages", ITEMS, || frames(account_update), decode_all);
@@ -290,6 +333,25 @@ fn main() {
         let (layout, events) = binlog_rows(update);
         let decode = |e: &RowsEvent| e.decode(&layout, old).expect("rows fit their table");
         measure(name, "rows", ITEMS, || (), |()| events.iter().map(decode).collect::<Vec<_>>());
+    }
+
+    let typed = [
+        ("_id", "objectid"),
+        ("name", "text"),
+        ("email", "text not null"),
+        ("age", "integer"),
+        ("score", "double precision"),
+        ("created", "timestamptz"),
+        ("active", "boolean"),
+        ("note", "text"),
+    ];
+    for (name, mapping) in [
+        ("documents: eight typed columns", mapping(&typed, DocumentForm::Json)),
+        ("documents: four typed columns and the rest", mapping(&typed[1..5], DocumentForm::Json)),
+        ("documents: key and JSON", mapping(&[], DocumentForm::Json)),
+        ("documents: key and BSON", mapping(&[], DocumentForm::Bson)),
+    ] {
+        measure(name, "documents", ITEMS, documents, |d| render(&mapping, &d));
     }
 
     let table = accounts();

@@ -4,7 +4,7 @@
 #   scripts/servers.sh toolchain make and a C compiler, before there is make
 #   scripts/servers.sh compiler  what `make check` needs beside Rust: a C compiler
 #   scripts/servers.sh base      what `make demo` needs
-#   scripts/servers.sh tests     what `make test` needs: base, MySQL and MariaDB
+#   scripts/servers.sh tests     what `make test` needs: base, MySQL, MariaDB and MongoDB
 #   scripts/servers.sh matrix    tests, and PostgreSQL 17 and 18 (needs root)
 #   scripts/servers.sh bench     tests, and the programs that `make bench` compares with
 #   scripts/servers.sh mysql | mariadb | mongo | nats | prometheus | chromium | compose
@@ -183,6 +183,7 @@ tests() {
   base
   mariadb
   mysql
+  mongo
 }
 
 matrix() {

@@ -198,14 +198,17 @@ pub struct IndexDef {
 pub enum ForeignAction {
     /// It is refused.
     #[default]
+    #[serde(alias = "no action")]
     NoAction,
     /// It is refused, at once.
     Restrict,
     /// The row follows.
     Cascade,
     /// Its columns become NULL.
+    #[serde(alias = "set null")]
     SetNull,
     /// Its columns become their defaults.
+    #[serde(alias = "set default")]
     SetDefault,
 }
 

@@ -220,3 +220,14 @@ pub trait Scanner: Send {
     /// The rows that have one of these keys in `columns`: rows of the table's columns of which only those count.
     async fn find(&mut self, table: &Table, columns: &[usize], keys: &[Row]) -> Result<Vec<Row>>;
 }
+
+/// What becomes of the character U+0000 in a document's texts, which PostgreSQL has neither in `text` nor in `jsonb`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NulText {
+    /// The document is refused, and the field named.
+    #[default]
+    Refuse,
+    /// U+2400 (␀) is sent in its place.
+    Replace,
+}

@@ -30,6 +30,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         zero_dates: Default::default(),
         collections: Default::default(),
         documents: Default::default(),
+        nul_text: Default::default(),
     };
     let source = source::open(options)?;
     let (identity, from) = runtime.block_on(async {

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::units::{show_seconds, show_size};
 use crate::error::{Class, Error, Result};
 use crate::finding::{Finding, Severity};
+use crate::pipeline::{made, ruled};
 use crate::schema::Table;
 use crate::source::{Source, SourceFacts};
 use crate::target::{CopyStage, Target};
@@ -144,17 +145,18 @@ pub async fn look(config: &Config) -> Result<Report> {
                         ));
                     }
                     let mut expected = tables.clone();
-                    match crate::pipeline::ruled::look(&config.rules()?, source.engine(), &tables, target.as_ref())
-                        .await
-                    {
+                    let (rules, makes) = (config.rules()?, config.target.create_schema);
+                    let mut makes_some = false;
+                    match ruled::look(&rules, source.engine(), &tables, target.as_ref(), makes).await {
                         Ok(looked) => {
                             findings.extend(looked.findings);
                             expected = looked.expected;
+                            makes_some = !looked.made.is_empty();
                         }
                         Err(e) => findings.push(problem("target", "rules", e)?),
                     }
-                    if source.engine() != target.engine() && config.target.create_schema {
-                        match remarks(config, source.as_ref(), target.as_ref(), &tables).await {
+                    if (source.engine() != target.engine() && makes) || makes_some {
+                        match remarks(config, source.as_ref(), target.as_ref()).await {
                             Ok(said) => findings.extend(said),
                             Err(e) => findings.push(problem("target", "schema", e)?),
                         }
@@ -173,17 +175,11 @@ pub async fn look(config: &Config) -> Result<Report> {
 }
 
 /// What the target's schema will not have of the source's.
-async fn remarks(
-    config: &Config,
-    source: &dyn Source,
-    target: &dyn Target,
-    tables: &[Arc<Table>],
-) -> Result<Vec<Finding>> {
-    let rules = config.rules()?;
-    let made: Vec<Arc<Table>> = tables.iter().filter(|t| !rules.concern(&t.name)).cloned().collect();
-    let script = source.schema_script(&made, None).await?;
-    let script = target.adopt(script, rules.homes()).await?;
-    Ok((script.remarks.into_iter()).map(|r| Finding::new(Severity::Warning, "target", "schema", r)).collect())
+async fn remarks(config: &Config, source: &dyn Source, target: &dyn Target) -> Result<Vec<Finding>> {
+    let everything = config.selection()?.is_everything();
+    let script = made::preview(source, target, &config.rules()?, everything).await?;
+    let remarks = script.own.remarks.into_iter().chain(script.made.remarks);
+    Ok(remarks.map(|r| Finding::new(Severity::Warning, "target", "schema", r)).collect())
 }
 
 fn problem(side: &str, code: &str, e: Error) -> Result<Finding> {

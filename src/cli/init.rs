@@ -1,5 +1,7 @@
 //! `switchyard init`: prints a configuration to start from.
 
+mod collections;
+
 use clap::Args;
 use secrecy::SecretString;
 
@@ -23,6 +25,9 @@ this command runs: ${NAME} in single quotes is expanded from the environment her
 Examples:
   switchyard init --source postgres://repl@10.0.0.1/shop --target postgres://app@10.0.0.2/shop > switchyard.toml
   switchyard init --source 'postgres://repl:${SOURCE_PASSWORD}@old/shop' --target 'postgres://app:${TARGET_PASSWORD}@new/shop'
+  switchyard init --source mongodb://repl@10.0.0.1/shop --target postgres://app@10.0.0.2/shop > switchyard.toml
+
+From MongoDB, up to 1 000 documents of each collection are read, and rules that make columns of their fields are suggested.
 
 Exit statuses: 0; 1 the source cannot be reached; 2 wrong usage."
 )]
@@ -49,14 +54,17 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
     let source_url = expanded("--source", &args.source)?;
     let target_url = expanded("--target", &args.target)?;
     // Checks the target's URL; whether its server can be reached is `check`'s matter.
-    crate::pgwire::conninfo::ConnInfo::parse("--target", &SecretString::from(target_url.clone()))?;
+    if target_url.starts_with("postgres") {
+        crate::pgwire::conninfo::ConnInfo::parse("--target", &SecretString::from(target_url.clone()))?;
+    }
     crate::target::open(TargetOptions {
         name: "init".into(),
         url: target_url.clone().into(),
         create_schema: true,
         collation: None,
     })?;
-    let selection = Selection::default();
+    let include = crate::config::included(&source_url.clone().into(), &[]);
+    let selection = Selection::new(&include, &[]).map_err(|e| Error::config(format!("--source: {e}")))?;
     let source = crate::source::open(SourceOptions {
         name: "init".into(),
         url: source_url.clone().into(),
@@ -66,6 +74,7 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         zero_dates: Default::default(),
         collections: Default::default(),
         documents: Default::default(),
+        nul_text: Default::default(),
     })?;
     let server = source.server().await.context("looking at the source")?;
     let tables = source.tables().await.context("listing the source's tables")?;
@@ -90,6 +99,16 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         let name = t.name.to_string();
         let name = name.replace(char::is_control, " ");
         out.push_str(&format!("#   {name:<40} {:>14} rows  {:>10}\n", thousands(t.estimated_rows), show_size(t.bytes)));
+    }
+    if server.engine == "mongo" && !target_url.starts_with("mongodb") {
+        let names: Vec<_> = tables.iter().map(|t| t.name.clone()).collect();
+        out.push_str(collections::HEAD);
+        for (name, guess) in crate::source::mongo::sampling::guesses(&source_url.clone().into(), &names).await? {
+            match guess {
+                Ok(guess) => out.push_str(&collections::rule(&name, &guess)),
+                Err(e) => out.push_str(&format!("\n{}", comment(&format!("{name}: {e}")))),
+            }
+        }
     }
     out.push_str("\n[snapshot]\nworkers = 2\n\n[api]\nlisten = \"127.0.0.1:7654\"\n");
     let worth: Vec<_> = findings.iter().filter(|f| f.severity > Severity::Ok).collect();

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 /// Move a live database to another server while the application keeps running.
 ///
 /// Switchyard copies a consistent snapshot, follows the source's own log, and keeps the target level: between PostgreSQL,
-/// MySQL and MariaDB servers, in any direction.
+/// MySQL, MariaDB and MongoDB servers, in any direction.
 #[derive(Debug, Parser)]
 #[command(name = "switchyard", version, about)]
 #[command(after_help = "Start here:

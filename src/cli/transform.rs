@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Global;
 use super::output::{print_json, print_text};
 use crate::error::{Error, Result};
+use crate::pipeline::ruled;
 use crate::schema::{Kind, Table, TableName};
 use crate::transform::Compiled;
 use crate::transform::expr::Scratch;
@@ -45,8 +46,16 @@ pub async fn run(global: &Global, args: &TransformArgs) -> Result<u8> {
     let row = read(table, &args.row)?;
     let sources: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
     let names = rules.targets_of(&name);
+    let made = config.target.create_schema;
+    let mut targets = ruled::targets(&rules, source.engine(), &tables, target.as_ref(), made).await?;
+    if let Some((_, e)) =
+        targets.errors.iter().position(|(t, _)| names.contains(t)).map(|i| targets.errors.swap_remove(i))
+    {
+        return Err(e);
+    }
     let there = target.tables(&names).await?;
-    let find = |n: &TableName| names.iter().position(|m| m == n).and_then(|i| there[i].clone());
+    let has = |n: &TableName| names.iter().position(|m| m == n).and_then(|i| there.get(i)?.clone());
+    let find = |n: &TableName| targets.find(n).or_else(|| has(n));
     let compiled = Compiled::with_rules(&rules, table, &sources, &find)?;
     let mut scratch = Scratch::default();
     let mut after = Vec::new();

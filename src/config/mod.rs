@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::exchange::DocumentForm;
 use crate::source::SourceOptions;
-pub use crate::source::ZeroDates;
+pub use crate::source::{NulText, ZeroDates};
 use crate::target::TargetOptions;
 pub use crate::transform::rules::{Explode as ExplodeConfig, OnExisting, Rule as RuleConfig};
 use crate::transform::rules::{Homes, RuleSet};
@@ -79,6 +79,9 @@ pub struct SourceConfig {
     /// What becomes of MySQL's dates that are none (`0000-00-00`).
     #[serde(default)]
     pub zero_dates: ZeroDates,
+    /// What becomes of the character U+0000 in MongoDB's texts.
+    #[serde(default)]
+    pub nul_text: NulText,
 }
 
 /// `[target]`
@@ -455,13 +458,8 @@ impl Config {
     /// # Errors
     /// None for a validated configuration.
     pub fn selection(&self) -> Result<Selection> {
-        // A URL that names one of a server's databases means that one.
-        let homes = self.homes();
-        let scheme = self.source.url.expose_secret().split(':').next().unwrap_or("").to_owned();
-        let one = !matches!(scheme.as_str(), "postgres" | "postgresql") && self.tables.include.is_empty();
-        let home = [format!("\"{}\".*", homes.source.replace('"', "\"\""))];
-        let include: &[String] = if one { &home } else { &self.tables.include };
-        Selection::new(include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
+        let include = included(&self.source.url, &self.tables.include);
+        Selection::new(&include, &self.tables.exclude).map_err(|e| Error::config(format!("tables: {e}")))
     }
 
     /// Which schema of the target stands for which of the source.
@@ -496,6 +494,7 @@ impl Config {
                 true => DocumentForm::Bson,
                 false => DocumentForm::Json,
             },
+            nul_text: self.source.nul_text,
         })
     }
 
@@ -508,6 +507,17 @@ impl Config {
             collation: Some(self.target.collation.clone()).filter(|c| !c.is_empty()),
         }
     }
+}
+
+/// The patterns of tables that take part, where a source has this URL and a file these patterns: a URL that names one of a
+/// server's databases means that one.
+pub(crate) fn included(source: &SecretString, include: &[String]) -> Vec<String> {
+    let home = homes(source, source).source;
+    let scheme = source.expose_secret().split(':').next().unwrap_or("");
+    if matches!(scheme, "postgres" | "postgresql") || !include.is_empty() || home.is_empty() {
+        return include.to_vec();
+    }
+    vec![format!("\"{}\".*", home.replace('"', "\"\""))]
 }
 
 /// Whether the URL names a server that keeps documents.

@@ -7,7 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::document::Places;
 use super::{ApiConfig, Config};
 use crate::error::Result;
+use crate::exchange::CollectionFields;
 use crate::pgwire::conninfo::ConnInfo;
+use crate::source::mongo::mapping;
 use crate::transform::rules::RuleSet;
 use crate::transform::select::Pattern;
 
@@ -49,6 +51,10 @@ pub(super) fn possible(config: &Config, places: &Places) -> Result<()> {
     }
     RuleSet::new(&config.rule, config.homes())
         .map_err(|p| places.error(&format!("rule[{}].{}", p.rule, p.key), p.message))?;
+    for (i, rule) in config.rule.iter().enumerate().filter(|(_, r)| !r.fields.is_empty()) {
+        let fields = CollectionFields { fields: rule.fields.clone(), rest: rule.rest.clone() };
+        mapping::fields::check(&fields).map_err(|(key, what)| places.error(&format!("rule[{i}].{key}"), what))?;
+    }
     for (i, assert) in config.verify.asserts.iter().enumerate() {
         if assert.sql.trim().is_empty() {
             return Err(places.error(&format!("verify.assert[{i}].sql"), "no statement; write a select with one value"));
@@ -141,15 +147,17 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
             );
         }
     }
-    if is_postgres(&scheme(&config.source.url))
-        && is_postgres(&scheme(&config.target.url))
-        && let Some(n) = config.rule.iter().position(|r| !r.types.is_empty())
-    {
-        return no(
-            &format!("rule[{n}].types"),
-            "other types between two servers of one engine",
-            "make the table on the target with the types that are wanted, and write a rule without types",
-        );
+    if is_postgres(&scheme(&config.source.url)) && is_postgres(&scheme(&config.target.url)) {
+        let rules = config.rules()?;
+        // A rule that reshapes rows has a table of its own; of others the table is the source's.
+        let alone = |n: usize| !rules.iter().any(|r| r.number == n);
+        if let Some(n) = (0..config.rule.len()).find(|&n| !config.rule[n].types.is_empty() && alone(n)) {
+            return no(
+                &format!("rule[{n}].types"),
+                "other types between two servers of one engine, in a rule that does nothing else",
+                "say the table's key, too (key = [\"…\"]), so that the rule makes the table; or make it on the target, and leave types out",
+            );
+        }
     }
     if !matches!(scheme(&config.source.url).as_str(), "mongodb" | "mongodb+srv")
         && let Some(n) = config.rule.iter().position(|r| !r.fields.is_empty())

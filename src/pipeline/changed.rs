@@ -170,7 +170,7 @@ async fn may_be_emptied(p: &Pipeline, epoch: i64, stale: &[&Copied<'_>]) -> Resu
                 .any(|n| n.rule.on_existing != OnExisting::Error && (n.to == *t || n.children.contains(t)))
         })
     };
-    let own = p.target.noted_empty().await?;
+    let own = without_rows(p).await?;
     // Where rows had to be new, the table was empty at the start: the preflight saw to it.
     if let Some(t) = old.iter().find(|t| !own.contains(t) && merged(t, &|c| c.before.clone())) {
         return Err(Error::fatal(format!(
@@ -180,11 +180,18 @@ async fn may_be_emptied(p: &Pipeline, epoch: i64, stale: &[&Copied<'_>]) -> Resu
         .hint("put the rules back as they were, or begin anew: `switchyard finish`, delete on the target what came, run"));
     }
     p.target.note_empty(epoch, &new).await?;
-    let own = p.target.noted_empty().await?;
+    let own = without_rows(p).await?;
     if let Some(t) = new.iter().find(|t| !own.contains(t) && !merged(t, &|_| p.rules.clone())) {
         return Err(Error::fatal(format!("the rules write {t} now, and it holds rows already"))
             .with_code("switchyard:rules")
             .hint("empty the table, or name another one; on_existing = \"skip\" or \"replace\" lets rows be there"));
     }
     Ok(old)
+}
+
+/// The target's tables that held no rows before the migration: those that it looked at, and those that it made.
+async fn without_rows(p: &Pipeline) -> Result<Vec<TableName>> {
+    let mut tables = p.target.noted_empty().await?;
+    tables.extend(p.target.noted_made().await?);
+    Ok(tables)
 }

@@ -8,11 +8,12 @@ use tokio::task::JoinSet;
 
 use super::Pipeline;
 use super::dead::refusal;
+use super::made::Script;
 use crate::change::{Change, DeadLetter, Op, Refused};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
 use crate::metrics::{OpenSession, Side};
-use crate::schema::{RowIdentity, SchemaScript, Stage, Table, TableName};
+use crate::schema::{RowIdentity, Table, TableName};
 use crate::source::{Chunk, ChunkReader, CopyBlock, CopyFormat, SnapshotSession};
 use crate::status::TableState;
 use crate::target::{Checkpoint, CopyStage, LoadMode, Loader, TableCopy};
@@ -42,7 +43,7 @@ fn whole_table_bytes() -> u64 {
 
 /// Carries the copy from where the checkpoint says to [`CopyStage::Streaming`]. Gives back the schema that it made, for
 /// what is left of it to make once the target is consistent.
-pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<SchemaScript>> {
+pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Script>> {
     let (source, target) = (&p.source, &p.target);
     let ((session, _held), tables) = match (checkpoint.stage, &checkpoint.log, &checkpoint.position) {
         (CopyStage::Started, ..) | (_, None, _) | (_, _, None) => {
@@ -72,16 +73,10 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         }
     };
     let session: Arc<dyn SnapshotSession> = Arc::from(session);
-    let script =
-        Arc::new(if p.create_schema { p.script(&tables, session.exported()).await? } else { SchemaScript::default() });
+    let script = Arc::new(p.script(checkpoint, &tables, session.exported()).await?);
     if checkpoint.stage == CopyStage::LogKept {
         if p.create_schema {
-            for remark in &script.remarks {
-                p.warn(remark.clone());
-            }
-            for w in target.create(&script, Stage::BeforeCopy, None).await? {
-                p.warn(w);
-            }
+            script.begin(p).await?;
         }
         faults::point("copy.schema_made");
         target.quiesce(&p.target_names(tables.iter().map(|t| &t.name))).await?;
@@ -96,6 +91,8 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
         checkpoint.stage = CopyStage::Copying;
         target.save(checkpoint).await?;
         faults::point("copy.planned");
+    } else {
+        script.begin_missing(p).await?;
     }
     super::changed::one_moment(p, checkpoint, session.at()).await?;
     let copies = plan_rest(p, checkpoint, session.as_ref(), &tables, &script).await?;
@@ -108,7 +105,7 @@ pub async fn run(p: &Pipeline, checkpoint: &mut Checkpoint) -> Result<Arc<Schema
     for copy in copies {
         turns.entry(p.rules.turn(&copy.table)).or_default().push(copy);
     }
-    let compiled = Arc::new(compile(p, &tables).await?);
+    let compiled = Arc::new(compile(p, &tables, &script).await?);
     for copies in turns.into_values() {
         copy_tables(p, checkpoint.epoch, session.clone(), &tables, compiled.clone(), copies, script.clone()).await?;
     }
@@ -178,7 +175,7 @@ async fn plan_rest(
     checkpoint: &Checkpoint,
     session: &dyn SnapshotSession,
     tables: &[Arc<Table>],
-    script: &SchemaScript,
+    script: &Script,
 ) -> Result<Vec<TableCopy>> {
     let mut copies = p.target.copies().await?;
     copies.retain(|c| tables.iter().any(|t| t.name == c.table));
@@ -213,14 +210,16 @@ async fn plan_rest(
                     copy.rows = 0;
                 }
                 copy.resumed_at = Some(session.at().clone());
+                script.resume(p, &copy.table).await?;
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
             } else if keep {
                 // Rows may have moved between pages since the first snapshot: what is left is loaded over what is there.
                 copy.resumed_at = Some(session.at().clone());
                 // Without the schema's own key, what is there finds the rows: the key that the target's table came with.
                 if !ruled && p.create_schema {
-                    p.target.create_key(script, &copy.table).await?;
+                    p.target.create_key(&script.own, &copy.table).await?;
                 }
+                script.resume(p, &copy.table).await?;
                 p.target.plan_copy(checkpoint.epoch, copy).await?;
                 faults::point("copy.resumed");
             } else {
@@ -297,11 +296,11 @@ fn can_be_emptied(p: &Pipeline, tables: &[Arc<Table>], source: &TableName) -> bo
         && p.rules.targets_of(source).iter().all(|t| p.rules.writers_of(t, tables.iter().map(|t| &t.name)).len() <= 1)
 }
 
-async fn compile(p: &Pipeline, tables: &[Arc<Table>]) -> Result<HashMap<TableName, Compiled>> {
+async fn compile(p: &Pipeline, tables: &[Arc<Table>], script: &Script) -> Result<HashMap<TableName, Compiled>> {
     let sources: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
     let names = p.target_names(sources.iter());
-    let there: HashMap<TableName, Arc<Table>> =
-        names.iter().cloned().zip(p.target.tables(&names).await?).filter_map(|(n, t)| t.map(|t| (n, t))).collect();
+    let found = names.iter().cloned().zip(p.target.tables(&names).await?);
+    let there: HashMap<TableName, Arc<Table>> = found.filter_map(|(n, t)| t.map(|t| (n, script.keyed(t)))).collect();
     let mut compiled = HashMap::new();
     for source in tables {
         let step = Compiled::with_rules(&p.rules, source, &sources, &|name| there.get(name).cloned())?;
@@ -317,7 +316,7 @@ async fn copy_tables(
     tables: &[Arc<Table>],
     compiled: Arc<HashMap<TableName, Compiled>>,
     copies: Vec<TableCopy>,
-    script: Arc<SchemaScript>,
+    script: Arc<Script>,
 ) -> Result<()> {
     let mut queue: Vec<Work> = Vec::new();
     let mut left = HashMap::new();
@@ -423,13 +422,11 @@ async fn join_next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
 
 /// `later`: the table holds rows of two snapshots, which may meet in a unique index until the stream has passed both. It
 /// has its key, and gets the rest once it is consistent ([`Pipeline::complete`]).
-async fn index(p: &Pipeline, epoch: i64, script: &SchemaScript, table: &TableName, later: bool) -> Result<()> {
+async fn index(p: &Pipeline, epoch: i64, script: &Script, table: &TableName, later: bool) -> Result<()> {
     let name = table.to_string();
     p.status.set_table_state(&name, TableState::Indexing);
-    if p.create_schema && !later {
-        for w in p.target.create(script, Stage::TableCopied, Some(table)).await? {
-            p.warn(w);
-        }
+    if p.create_schema {
+        script.follow(p, table, later).await?;
     }
     faults::point("copy.indexed");
     p.target.mark_indexed(epoch, table).await?;

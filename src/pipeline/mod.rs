@@ -5,6 +5,7 @@ mod changed;
 pub mod collect;
 pub mod copy;
 pub mod dead;
+pub mod made;
 pub mod ruled;
 pub mod stream;
 
@@ -18,7 +19,7 @@ use crate::error::{Class, Error, Result, ResultExt};
 use crate::faults;
 use crate::finding::Severity;
 use crate::metrics::{Metrics, OpenSession, Side};
-use crate::schema::{SchemaScript, Stage, Table, TableName};
+use crate::schema::TableName;
 use crate::source::Source;
 use crate::status::{Phase, StatusHandle};
 use crate::target::{Checkpoint, CopyStage, SessionLock, Target};
@@ -129,25 +130,15 @@ impl Pipeline {
 
     /// Makes what may exist only on a consistent target (foreign keys, triggers), gets it out of the applier's way, and
     /// notes that the target is complete.
-    pub(crate) async fn complete(&self, checkpoint: &mut Checkpoint, script: Option<Arc<SchemaScript>>) -> Result<()> {
+    pub(crate) async fn complete(&self, checkpoint: &mut Checkpoint, script: Option<Arc<made::Script>>) -> Result<()> {
         self.settle(checkpoint).await?;
         if self.create_schema {
             let tables = self.source.tables().await?;
             let script = match script {
                 Some(s) => s,
-                None => Arc::new(self.script(&tables, None).await?),
+                None => Arc::new(self.script(checkpoint, &tables, None).await?),
             };
-            for copy in self.target.copies().await? {
-                // Resumed copies got no more than their keys: see `copy::index`.
-                if copy.resumed_at.is_some() {
-                    for w in self.target.create(&script, Stage::TableCopied, Some(&copy.table)).await? {
-                        self.warn(w);
-                    }
-                }
-            }
-            for w in self.target.create(&script, Stage::Consistent, None).await? {
-                self.warn(w);
-            }
+            script.complete(self).await?;
             self.target.quiesce(&self.target_names(tables.iter().map(|t| &t.name))).await?;
         }
         faults::point("stream.constraints_made");
@@ -178,11 +169,6 @@ impl Pipeline {
         }
     }
 
-    /// Tables that come to the target as they are: what is made there is made for them alone.
-    pub(crate) fn unruled(&self, tables: &[Arc<Table>]) -> Vec<Arc<Table>> {
-        tables.iter().filter(|t| !self.rules.concern(&t.name)).cloned().collect()
-    }
-
     /// The target's tables that rows of these source tables go to.
     pub(crate) fn target_names<'a>(&self, sources: impl Iterator<Item = &'a TableName>) -> Vec<TableName> {
         let mut names: Vec<TableName> = sources.flat_map(|s| self.rules.targets_of(s)).collect();
@@ -202,12 +188,6 @@ impl Pipeline {
         ));
     }
 
-    /// The source's schema of these tables, in the target's dialect.
-    pub(crate) async fn script(&self, tables: &[Arc<Table>], snapshot: Option<&str>) -> Result<SchemaScript> {
-        let script = self.source.schema_script(&self.unruled(tables), snapshot).await?;
-        self.target.adopt(script, self.rules.homes()).await
-    }
-
     pub(crate) fn warn(&self, text: String) {
         tracing::warn!("{text}");
         self.status.add_warning(text);
@@ -217,7 +197,8 @@ impl Pipeline {
     async fn preflight(&self) -> Result<()> {
         let mut findings = self.source.check().await.context("looking at the source")?;
         let tables = self.source.tables().await?;
-        let looked = ruled::look(&self.rules, self.source.engine(), &tables, self.target.as_ref()).await?;
+        let looked =
+            ruled::look(&self.rules, self.source.engine(), &tables, self.target.as_ref(), self.create_schema).await?;
         findings.extend(looked.findings);
         let facts = self.source.facts().await?;
         findings.extend(self.target.check(&facts, &looked.expected, true).await.context("looking at the target")?);

@@ -11,12 +11,13 @@ use super::Pipeline;
 use super::batch::{Batch, Step};
 use super::collect::{self, Collector, Job, Knowledge, Limits};
 use super::dead::Dead;
+use super::made::Script;
 use crate::change::{Change, DeadLetter, Event, Op};
 use crate::error::{Error, Result, ResultExt};
 use crate::faults;
 use crate::metrics::{AppliedRows, OpenSession, Side};
 use crate::position::Position;
-use crate::schema::{SchemaScript, Table, TableName};
+use crate::schema::{Table, TableName};
 use crate::source::{LogIdentity, queue};
 use crate::status::{Phase, StreamUpdate};
 use crate::target::{Applied, Applier, BatchEnd, Checkpoint, CopyStage, DdlOutcome};
@@ -57,7 +58,7 @@ struct Done {
 }
 
 /// Follows the log until stopped (Ok) or until something fails. `script` is the schema, where a copy has just made it.
-pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint, script: Option<Arc<SchemaScript>>) -> Result<()> {
+pub async fn run(p: &Pipeline, mut checkpoint: Checkpoint, script: Option<Arc<Script>>) -> Result<()> {
     let broken = || {
         Error::fatal("the checkpoint says that the stream runs, but not from where")
             .hint("the bookkeeping in schema switchyard on the target was changed by hand: copy anew")
@@ -163,6 +164,14 @@ async fn knowledge(p: &Pipeline, tables: &[Arc<Table>]) -> Result<Knowledge> {
             target.has_secondary_unique |= t.has_secondary_unique;
         }
     }
+    for rule in p.rules.iter() {
+        // The same of one that a rule wishes for.
+        for (_, table) in rule.parts().filter(|(part, _)| rule.wishes(*part).indexes.iter().any(|i| i.unique)) {
+            if let Some(target) = targets.get_mut(table) {
+                target.has_secondary_unique = true;
+            }
+        }
+    }
     let dead = match p.set_aside {
         true => {
             let dead = p.target.dead_letters().await?;
@@ -196,7 +205,7 @@ struct Flow<'a> {
     /// When the target was last level, by the source's clock.
     last_level: Option<i64>,
     checkpoint: Checkpoint,
-    script: Option<Arc<SchemaScript>>,
+    script: Option<Arc<Script>>,
     /// The last job was a piece of a transaction that goes on.
     in_pieces: bool,
     /// Since when the applier has had a job.

@@ -28,11 +28,15 @@
 //! | `mysql.rs` | one MySQL or MariaDB server: start, stop, kill, pause |
 //! | `mysql_install.rs` | which MySQL and MariaDB installations exist, and how their programs are started |
 //! | `mysql_template.rs` | an initialised data directory a version of those |
+//! | `mongo.rs` | one MongoDB replica set: start, stop, kill, pause, fail over |
+//! | `mongo_install.rs` | which MongoDB server exists, and how it is started |
 //! | `port.rs` | free ports that stay free over a restart |
 //! | `proxy.rs` | a TCP proxy that cuts, refuses, stalls and slows |
 
 mod folder;
 mod install;
+mod mongo;
+mod mongo_install;
 mod mysql;
 mod mysql_install;
 mod mysql_template;
@@ -44,6 +48,8 @@ mod template;
 mod tls;
 
 pub use install::{PgInstall, all_postgres, find_postgres};
+pub use mongo::{MongoServer, MongoServerBuilder};
+pub use mongo_install::{MongoInstall, find_mongo};
 pub use mysql::{MyServer, MyServerBuilder};
 pub use mysql_install::{Flavour, MyInstall, find_mariadb, find_mysql};
 pub use postgres::{OfflineBackup, PgServer, PgServerBuilder, StopMode};

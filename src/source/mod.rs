@@ -7,8 +7,8 @@ pub mod postgres;
 pub mod queue;
 
 pub use crate::exchange::{
-    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, LogIdentity, Scanner, SourceFacts,
-    TablePlan, ZeroDates,
+    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, LogIdentity, NulText, Scanner,
+    SourceFacts, TablePlan, ZeroDates,
 };
 
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub struct SourceOptions {
     pub collections: BTreeMap<TableName, CollectionFields>,
     /// The form of such documents.
     pub documents: DocumentForm,
+    /// What becomes of U+0000 in documents' texts.
+    pub nul_text: NulText,
 }
 
 /// Opens the source that the URL's scheme names. Connects to nothing yet.

@@ -20,6 +20,7 @@ use crate::pipeline::batch::Batch;
 use crate::pipeline::dead::Dead;
 use crate::position::Position;
 use crate::schema::{Column, Kind, SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::transform::made::{MadeSchema, MadeTable};
 use crate::transform::output::ParentKey;
 use crate::transform::rules::Homes;
 use crate::value::Row;
@@ -162,6 +163,33 @@ pub trait Target: Send + Sync {
         // Of a type that a rule gives, its name and kind are known, and not every modifier.
         let kind = wanted.data == DataType::Other && wanted.kind != Kind::Other && wanted.kind == there.kind;
         wanted.nullable == there.nullable && (holds || kind || wanted.type_name.eq_ignore_ascii_case(&there.type_name))
+    }
+    /// Statements that make the tables which rules write, in this engine's dialect, also where the source speaks it.
+    /// Objects have in [`crate::schema::SchemaObject::table`] the name that the table has here. An engine whose tables come
+    /// into being by being written has none.
+    ///
+    /// # Errors
+    /// As [`Target::adopt`].
+    async fn adopt_made(&self, schema: &MadeSchema, homes: &Homes) -> Result<SchemaScript> {
+        let _ = (schema, homes);
+        Ok(SchemaScript::default())
+    }
+    /// A table that rules write, of a source of that engine, as [`Target::adopt_made`] makes it.
+    ///
+    /// # Errors
+    /// As [`Target::adopt`].
+    fn adopt_made_table(&self, engine: &str, made: &MadeTable) -> Result<Table> {
+        self.adopt_table(engine, &made.table, &Homes::default())
+    }
+    /// Notes durably that these tables are made by the migration, before they are: later they are told from tables that were
+    /// there by this alone.
+    async fn note_made(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        let _ = (epoch, tables);
+        Ok(())
+    }
+    /// The tables that [`Target::note_made`] noted; none where there is no bookkeeping yet.
+    async fn noted_made(&self) -> Result<Vec<TableName>> {
+        Ok(Vec::new())
     }
     /// Takes the lock that only one running daemon of this migration can hold.
     ///

@@ -22,10 +22,16 @@ pub(super) struct Scope<'a> {
 }
 
 /// A target column and where its value comes from.
-struct Assigned {
-    from: FieldFrom,
+pub(super) struct Assigned {
+    pub from: FieldFrom,
     /// The rule's key that says so, for messages: `set.status`.
-    by: String,
+    pub by: String,
+}
+
+/// The rows of one of a rule's lists.
+pub(super) struct Listed {
+    pub items: Items,
+    pub assigned: BTreeMap<String, Assigned>,
 }
 
 impl Scope<'_> {
@@ -33,11 +39,11 @@ impl Scope<'_> {
         Error::fatal(format!("{}: {by}: {what}", self.named.label())).with_code("switchyard:rule")
     }
 
-    /// The rule's own rows.
+    /// Which rows, and what becomes of them: by target column.
     ///
     /// # Errors
     /// `Fatal`, with the rule, its key and what would be right.
-    pub fn row(&self, target: &Table) -> Result<Output> {
+    pub fn assign(&self) -> Result<(Option<Expr>, BTreeMap<String, Assigned>)> {
         let rule = &self.named.rule;
         let source = self.source;
         let inputs = inputs(source);
@@ -93,6 +99,16 @@ impl Scope<'_> {
             let e = Expr::compile(sql, &inputs).map_err(|e| self.error(&by, e))?;
             assigned.insert(name.clone(), Assigned { from: FieldFrom::Computed(Box::new(e)), by });
         }
+        Ok((filter, assigned))
+    }
+
+    /// The rule's own rows.
+    ///
+    /// # Errors
+    /// As [`Scope::assign`].
+    pub fn row(&self, target: &Table) -> Result<Output> {
+        let source = self.source;
+        let (filter, assigned) = self.assign()?;
         let (columns, fields) = self.fit(target, assigned)?;
         let reads = |f: &FieldFrom| match f {
             FieldFrom::Column(c) | FieldFrom::Converted(c, _) => vec![*c],
@@ -116,18 +132,18 @@ impl Scope<'_> {
         let target = Table { columns, identity, full_old_rows: false, ..target.clone() };
         Ok(Output {
             target: Arc::new(target),
-            on_existing: rule.on_existing,
+            on_existing: self.named.rule.on_existing,
             alone: self.alone,
             parent: None,
             program: Some(program),
         })
     }
 
-    /// The rows of one of the rule's lists.
+    /// What becomes of the items of one of the rule's lists: by target column.
     ///
     /// # Errors
-    /// As [`Scope::row`].
-    pub fn items(&self, nth: usize, target: &Table, parent: &Output) -> Result<Output> {
+    /// As [`Scope::assign`].
+    pub fn assign_items(&self, nth: usize) -> Result<Listed> {
         let explode = &self.named.rule.explode[nth];
         let by = |key: &str| format!("explode[{nth}].{key}");
         let Some(column) = self.source.column(&explode.path) else {
@@ -141,18 +157,38 @@ impl Scope<'_> {
             let e = Expr::compile(sql, &inputs).map_err(|e| self.error(&by, e))?;
             assigned.insert(name.clone(), Assigned { from: FieldFrom::Computed(Box::new(e)), by });
         }
+        Ok(Listed { items, assigned })
+    }
+
+    /// The source's columns that a field of a list's rows is made of, if it is made of the parent's key alone.
+    pub fn of_parents_key(&self, items: &Items, field: &FieldFrom) -> Option<Vec<usize>> {
+        let FieldFrom::Computed(e) = field else { return None };
+        let parents: Option<Vec<usize>> = e.inputs().iter().map(|&n| items.parent_of(n)).collect();
+        parents.filter(|p| !p.is_empty() && p.iter().all(|p| self.source.key().contains(p)))
+    }
+
+    /// The rows of one of the rule's lists.
+    ///
+    /// # Errors
+    /// As [`Scope::assign`].
+    pub fn items(&self, nth: usize, target: &Table, parent: &Output) -> Result<Output> {
+        let by = |key: &str| format!("explode[{nth}].{key}");
+        let Listed { items, assigned } = self.assign_items(nth)?;
+        let column = items.column;
         let (columns, fields) = self.fit(target, assigned)?;
         // What finds the rows of one parent: the fields that its key alone makes.
         let mut owner = Vec::new();
         let mut covers = BTreeSet::new();
         for (i, f) in fields.iter().enumerate() {
             let FieldFrom::Computed(e) = f else { continue };
-            let parents: Option<Vec<usize>> = e.inputs().iter().map(|&n| items.parent_of(n)).collect();
-            let Some(parents) = parents.filter(|p| !p.is_empty()) else { continue };
-            if parents.iter().all(|p| self.source.key().contains(p)) {
+            if let Some(parents) = self.of_parents_key(&items, f) {
                 owner.push(i);
                 covers.extend(parents);
-            } else if !parents.iter().all(|p| *p == column) {
+                continue;
+            }
+            let parents: Option<Vec<usize>> = e.inputs().iter().map(|&n| items.parent_of(n)).collect();
+            let Some(parents) = parents else { continue };
+            if !parents.iter().all(|p| *p == column) {
                 // A change of that column alone would have to reach rows whose list was not sent.
                 self.covered(&by("set"), parents.into_iter())?;
             }
@@ -239,8 +275,14 @@ impl Scope<'_> {
                             self.error(&a.by, format!("column {:?} of {} cannot be NULL", column.name, target.name))
                         );
                     }
-                    // NULL is of every type.
-                    let e = if null { Ok(*e) } else { e.assign_to(column.kind, &column.type_name) };
+                    // What engines have for truth values that have none of their own.
+                    let truth = e.kind() == Kind::Bool && matches!(column.data, DataType::Int { bits: 8, .. });
+                    let e = match (null, truth) {
+                        // NULL is of every type.
+                        (true, _) => Ok(*e),
+                        (_, true) => e.as_number().and_then(|e| e.assign_to(column.kind, &column.type_name)),
+                        (_, false) => e.assign_to(column.kind, &column.type_name),
+                    };
                     FieldFrom::Computed(Box::new(e.map_err(|e| self.error(&a.by, e))?))
                 }
             };
@@ -306,16 +348,7 @@ impl Scope<'_> {
                 .hint(format!("give {} a primary key that the rule writes, or leave on_existing out", target.name)));
         }
         // No key of the target's own is written: what the source's key became finds the row.
-        let kept: Option<Vec<usize>> = source_key
-            .iter()
-            .map(|&k| {
-                fields.iter().position(|f| match f {
-                    FieldFrom::Column(c) | FieldFrom::Converted(c, _) => *c == k,
-                    FieldFrom::Computed(e) => e.inputs() == [k] && e.keeps_apart(),
-                })
-            })
-            .collect();
-        match kept {
+        match self.kept(fields.iter()) {
             Some(kept) if !kept.is_empty() => Ok(RowIdentity::Key(kept)),
             _ if self.source.identity == RowIdentity::AllColumns
                 && fields.iter().all(|f| matches!(f, FieldFrom::Column(_) | FieldFrom::Converted(..))) =>
@@ -330,6 +363,15 @@ impl Scope<'_> {
                     source_key.iter().map(|&k| self.source.columns[k].name.as_str()).collect::<Vec<_>>().join(", ")
                 ))),
         }
+    }
+
+    /// What the source's key became: for each of its columns the place of a field that keeps its values apart.
+    pub fn kept<'f>(&self, fields: impl Iterator<Item = &'f FieldFrom> + Clone) -> Option<Vec<usize>> {
+        let keeps = |f: &FieldFrom, k: usize| match f {
+            FieldFrom::Column(c) | FieldFrom::Converted(c, _) => *c == k,
+            FieldFrom::Computed(e) => e.inputs() == [k] && e.keeps_apart(),
+        };
+        self.source.key().iter().map(|&k| fields.clone().position(|f| keeps(f, k))).collect()
     }
 
     /// Old values of these columns must be in the log.
@@ -377,7 +419,7 @@ fn typed(c: &Column) -> (String, Kind) {
 }
 
 /// `; did you mean "x"?`, if one is near.
-fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn nearest<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
     let near = all
         .map(|n| (strsim::damerau_levenshtein(name, n), n))
         .min()

@@ -127,7 +127,7 @@ fn element_kind(name: &str) -> Kind {
         "bigint" => Kind::Int8,
         "real" => Kind::Float4,
         "double precision" => Kind::Float8,
-        "text" | "name" => Kind::Text,
+        "text" | "name" | "objectid" => Kind::Text,
         "uuid" => Kind::Uuid,
         "date" => Kind::Date,
         "bytea" => Kind::Bytes,

@@ -10,6 +10,7 @@
 //! | `output.rs` | what the program makes of rows and changes |
 //! | `inverse.rs` | what a reverse stream could bring back, and what not |
 //! | `typename.rs` | PostgreSQL's names for the types of other engines |
+//! | `made.rs` | the tables that rules write and the target has not, as they are made |
 //! | `items.rs` | arrays and JSON lists, taken apart |
 //! | `expr/` | SQL expressions over one row |
 
@@ -18,6 +19,7 @@ pub mod convert;
 pub mod expr;
 mod inverse;
 mod items;
+pub mod made;
 pub mod output;
 mod parents;
 pub mod rules;
@@ -109,9 +111,8 @@ impl Compiled {
     ) -> Result<Compiled> {
         let find = |name: &TableName| {
             targets(name).ok_or_else(|| {
-                Error::fatal(format!("{name}: the target has no such table")).hint(
-                    "make the table on the target (a table that a rule writes is not made from the source's), or set target.create_schema = true where no rule names it",
-                )
+                Error::fatal(format!("{name}: the target has no such table"))
+                    .hint("make the table on the target, or set target.create_schema = true and begin with it")
             })
         };
         if !rules.concern(&source.name) {

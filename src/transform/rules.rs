@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::select;
+use crate::definition::ForeignAction;
 use crate::exchange::CollectionFields;
 use crate::schema::TableName;
 
@@ -32,10 +33,22 @@ pub struct Rule {
     /// Target column to a map of values: old text to new text, `_` for every other value.
     #[serde(default)]
     pub map: BTreeMap<String, BTreeMap<String, String>>,
-    /// Source column to the type, in the target's words, that it gets in the table that Switchyard makes there. Alone in a
-    /// rule: the table is made and filled as if no rule named it.
+    /// Target column to its type, in the target's words, in a table that Switchyard makes there. Beside `from` alone: the
+    /// table is made and filled as if no rule named it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, String>,
+    /// Primary key of the target's table, if Switchyard makes it. Default: what the source's key becomes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
+    /// Indexes of the target's table, if Switchyard makes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Index>,
+    /// Foreign keys of the target's table, if Switchyard makes it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
+    /// Columns of the target's table, if Switchyard makes it, that are NOT NULL besides those that are so at the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_null: Vec<String>,
     /// Of a collection: path of a field to the type of the column that it becomes, `{ "address.city" = "text not null" }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, String>,
@@ -61,6 +74,102 @@ pub struct Explode {
     /// Target column to SQL expression over `item`, `item.field`, `position` (from 1) and `parent.column`.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+    /// As [`Rule::types`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, String>,
+    /// Primary key of the table, if Switchyard makes it. Default: none, and an index over what finds a parent's rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
+    /// As [`Rule::indexes`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Index>,
+    /// As [`Rule::references`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
+    /// As [`Rule::not_null`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_null: Vec<String>,
+}
+
+/// An index of a table that is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Index {
+    /// Its columns, in their order.
+    pub columns: Vec<String>,
+    /// Whether no two rows may be equal in them.
+    #[serde(default)]
+    pub unique: bool,
+    /// Its name; default: made of the table's and the columns' names.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// A foreign key of a table that is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// The columns, in their order.
+    pub columns: Vec<String>,
+    /// The target's table that they refer to; without a schema, in the rule's target schema.
+    pub table: String,
+    /// The columns there. Default: that table's key.
+    #[serde(default)]
+    pub to: Vec<String>,
+    /// When the other row goes away.
+    #[serde(default)]
+    pub on_delete: ForeignAction,
+}
+
+/// What a rule, or one of its `explode` parts, says of a table in case that it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes<'a> {
+    /// [`Rule::key`]
+    pub key: &'a [String],
+    /// [`Rule::indexes`]
+    pub indexes: &'a [Index],
+    /// [`Rule::references`]
+    pub references: &'a [Reference],
+    /// [`Rule::types`]
+    pub types: &'a BTreeMap<String, String>,
+    /// [`Rule::not_null`]
+    pub not_null: &'a [String],
+}
+
+impl Wishes<'_> {
+    /// What is wrong with them by themselves: the key, and why.
+    fn problem(&self, schema: &str) -> Option<(String, String)> {
+        if let Some((column, _)) = self.types.iter().find(|(_, t)| t.trim().is_empty()) {
+            return Some(("types".into(), format!("column {column:?} has no type; write the target's name of one")));
+        }
+        let twice = |names: &[String]| names.iter().find(|n| names.iter().filter(|m| m == n).count() > 1).cloned();
+        if let Some(column) = twice(self.key) {
+            return Some(("key".into(), format!("column {column:?} stands in it twice; leave one out")));
+        }
+        for (i, index) in self.indexes.iter().enumerate() {
+            let key = format!("indexes[{i}].columns");
+            if index.columns.is_empty() {
+                return Some((key, "an index has columns; write their names".into()));
+            }
+            if let Some(column) = twice(&index.columns) {
+                return Some((key, format!("column {column:?} stands in it twice; leave one out")));
+            }
+        }
+        for (i, reference) in self.references.iter().enumerate() {
+            if reference.columns.is_empty() {
+                let what = "a foreign key has columns; write their names";
+                return Some((format!("references[{i}].columns"), what.into()));
+            }
+            if !reference.to.is_empty() && reference.to.len() != reference.columns.len() {
+                let what = "it names as many columns as `columns` does; write them in the same order";
+                return Some((format!("references[{i}].to"), what.into()));
+            }
+            if let Err(why) = select::table_name(&reference.table, Some(schema)) {
+                return Some((format!("references[{i}].table"), why));
+            }
+        }
+        None
+    }
 }
 
 /// What a merge does with a row that is already there. In the order in which new rows of one moment are written.
@@ -106,6 +215,51 @@ impl Named {
     /// `rule 2 (public.a → public.b)`, for messages; people count from 1.
     pub fn label(&self) -> String {
         format!("rule {} ({} → {})", self.number + 1, self.from, self.to)
+    }
+    /// The rule's own table, and the tables of its `explode` parts with their places.
+    pub fn parts(&self) -> impl Iterator<Item = (Option<usize>, &TableName)> {
+        let children = self.children.iter().enumerate().map(|(i, t)| (Some(i), t));
+        std::iter::once((None, &self.to)).chain(children)
+    }
+    /// What the rule, or that part of it, says of its table in case that it is made.
+    pub fn wishes(&self, part: Option<usize>) -> Wishes<'_> {
+        match part.and_then(|i| self.rule.explode.get(i)) {
+            Some(e) => e.wishes(),
+            None => self.rule.wishes(),
+        }
+    }
+    /// The tables that [`Wishes::references`] name, in their order.
+    pub fn referenced(&self, part: Option<usize>) -> Vec<TableName> {
+        let read = |r: &Reference| select::table_name(&r.table, Some(&self.to.schema));
+        // Names that cannot be read were refused with the rule.
+        self.wishes(part).references.iter().filter_map(|r| read(r).ok()).collect()
+    }
+}
+
+impl Rule {
+    fn wishes(&self) -> Wishes<'_> {
+        let Rule { key, indexes, references, types, not_null, .. } = self;
+        Wishes { key, indexes, references, types, not_null }
+    }
+    /// What rows depend on: the same rule without what it says of a table in case that it is made.
+    fn of_rows(&self) -> Rule {
+        let (key, indexes, references) = (Vec::new(), Vec::new(), Vec::new());
+        let explode = self.explode.iter().map(|e| Explode {
+            path: e.path.clone(),
+            to: e.to.clone(),
+            set: e.set.clone(),
+            ..Explode::default()
+        });
+        let explode = explode.collect();
+        let rule = self.clone();
+        Rule { key, indexes, references, types: BTreeMap::new(), not_null: Vec::new(), explode, ..rule }
+    }
+}
+
+impl Explode {
+    fn wishes(&self) -> Wishes<'_> {
+        let Explode { key, indexes, references, types, not_null, .. } = self;
+        Wishes { key, indexes, references, types, not_null }
     }
 }
 
@@ -185,18 +339,11 @@ impl RuleSet {
                     continue;
                 }
             }
-            if !rule.types.is_empty() {
-                if let Some((column, _)) = rule.types.iter().find(|(_, t)| t.trim().is_empty()) {
-                    return Err(problem(
-                        "types",
-                        format!("column {column:?} has no type; write the target's name of one"),
-                    ));
-                }
-                let alone = Rule { from: rule.from.clone(), types: rule.types.clone(), ..Rule::default() };
-                if (Rule { to: None, ..rule.clone() }) != alone || to != homes.table(&from) {
-                    let what = "types are for a table that is made as the source has it, and this rule reshapes its rows; make the table on the target with the types that are wanted, and leave types out";
-                    return Err(problem("types", what.into()));
-                }
+            if let Some((key, what)) = rule.wishes().problem(&to.schema) {
+                return Err(problem(&key, what));
+            }
+            let alone = Rule { from: rule.from.clone(), types: rule.types.clone(), ..Rule::default() };
+            if !rule.types.is_empty() && (Rule { to: None, ..rule.clone() }) == alone && to == homes.table(&from) {
                 if homes.types.contains_key(&from) {
                     return Err(problem("types", format!("another rule gives types to {from}; make one rule of them")));
                 }
@@ -216,6 +363,9 @@ impl RuleSet {
                 }
                 if child == to {
                     return Err(problem(&key("to"), format!("{child} is the rule's own table; name another one")));
+                }
+                if let Some((k, what)) = e.wishes().problem(&to.schema) {
+                    return Err(problem(&key(&k), what));
                 }
                 children.push(child);
             }
@@ -314,14 +464,16 @@ impl RuleSet {
     }
     /// What the copy of a source table depends on, as text: it changes exactly when its rules do.
     pub fn text_of(&self, source: &TableName) -> String {
-        let rules: Vec<&Rule> = self.of(source).map(|r| &r.rule).collect();
-        // Maps are ordered, so the text is the same for the same rules.
-        let text = serde_json::to_string(&rules).unwrap_or_default();
-        match self.collections.get(source) {
-            // Fields alone are no rule, and rows depend on them as well.
-            Some(c) if rules.is_empty() => format!("[{:?},{:?}]", c.fields, c.rest),
-            _ => text,
+        let mut rules: Vec<Rule> = self.of(source).map(|r| r.rule.of_rows()).collect();
+        // Fields alone are no rule that rows pass, and rows depend on them as well.
+        if let Some(c) = self.collections.get(source)
+            && rules.iter().all(|r| r.fields.is_empty())
+        {
+            let (fields, rest) = (c.fields.clone(), c.rest.clone());
+            rules.push(Rule { from: source.to_string(), fields, rest, ..Rule::default() });
         }
+        // Maps are ordered, so the text is the same for the same rules.
+        serde_json::to_string(&rules).unwrap_or_default()
     }
 }
 
@@ -366,15 +518,44 @@ mod tests {
         assert_eq!(set.turn(&TableName::new("p", "c")), 2);
         let home = Rule { to: Some("public.users".into()), ..only.clone() };
         assert!(RuleSet::new(&[home], homes.clone()).is_ok());
-        for bad in [
+        let blank = Rule { types: BTreeMap::from([("a".into(), " ".into())]), ..only.clone() };
+        assert_eq!(RuleSet::new(&[blank], homes.clone()).unwrap_err().key, "types");
+        // Beside anything else they are of a table that the rule writes.
+        for more in [
             Rule { to: Some("public.people".into()), ..only.clone() },
             Rule { drop: vec!["x".into()], ..only.clone() },
-            Rule { types: BTreeMap::from([("a".into(), " ".into())]), ..only.clone() },
+            Rule { key: vec!["x".into()], ..only.clone() },
         ] {
-            assert_eq!(RuleSet::new(&[bad], homes.clone()).unwrap_err().key, "types");
+            let set = RuleSet::new(&[more], homes.clone()).unwrap();
+            assert!(set.concern(&users) && set.homes().types.is_empty());
+            assert!(!set.text_of(&users).contains("smallint"), "{}", set.text_of(&users));
         }
         let both = [only, rule("shop.users", "people")];
         assert_eq!(RuleSet::new(&both, homes).unwrap_err().key, "from");
+    }
+
+    #[test]
+    fn given_fields_of_a_collection_when_written_as_text_then_it_is_read_again_and_tells_them_from_others() {
+        let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
+        let fields = |spec: &str| BTreeMap::from([("a".to_owned(), spec.to_owned())]);
+        let alone = |spec: &str| Rule { from: "shop.\"Users\"".into(), fields: fields(spec), ..Rule::default() };
+        let moved = Rule { from: "shop.\"Users\"".into(), to: Some("people".into()), ..Rule::default() };
+        let users = TableName::new("shop", "Users");
+        for rules in [
+            vec![alone("text")],
+            vec![alone("text"), moved.clone()],
+            vec![Rule { to: Some("x".into()), ..alone("text") }],
+        ] {
+            let text = RuleSet::new(&rules, homes.clone()).unwrap().text_of(&users);
+            let read: Vec<Rule> = serde_json::from_str(&text).unwrap();
+            let again = RuleSet::new(&read, homes.clone()).unwrap();
+            assert_eq!(again.collections()[&users].fields, fields("text"));
+            let other: Vec<Rule> = rules
+                .iter()
+                .map(|r| if r.fields.is_empty() { r.clone() } else { Rule { fields: fields("integer"), ..r.clone() } })
+                .collect();
+            assert_ne!(RuleSet::new(&other, homes.clone()).unwrap().text_of(&users), text);
+        }
     }
 
     #[test]
@@ -385,8 +566,24 @@ mod tests {
         assert_eq!(bad(Rule { rename: map(&[("x", "z"), ("y", "z")]), ..rule("p.a", "t") }), "rename");
         assert_eq!(bad(Rule { rename: map(&[("x", "z")]), drop: vec!["x".into()], ..rule("p.a", "t") }), "drop");
         assert_eq!(bad(Rule { rename: map(&[("x", "z")]), set: map(&[("z", "1")]), ..rule("p.a", "t") }), "set");
-        let explode = vec![Explode { path: "tags".into(), to: "p.t".into(), set: map(&[("a", "item")]) }];
+        let explode =
+            Explode { path: "tags".into(), to: "p.t".into(), set: map(&[("a", "item")]), ..Explode::default() };
+        let index =
+            |columns: &[&str]| Index { columns: columns.iter().map(|c| (*c).into()).collect(), ..Index::default() };
+        let bad_index = Explode { to: "p.u".into(), indexes: vec![index(&["a", "a"])], ..explode.clone() };
+        assert_eq!(bad(Rule { explode: vec![bad_index], ..rule("p.a", "p.t") }), "explode[0].indexes[0].columns");
+        let explode = vec![explode];
         assert_eq!(bad(Rule { explode, ..rule("p.a", "p.t") }), "explode[0].to");
+        assert_eq!(bad(Rule { key: vec!["a".into(), "a".into()], ..rule("p.a", "t") }), "key");
+        assert_eq!(bad(Rule { indexes: vec![index(&[])], ..rule("p.a", "t") }), "indexes[0].columns");
+        let reference = |table: &str, to: &[&str]| Reference {
+            columns: vec!["x".into()],
+            table: table.into(),
+            to: to.iter().map(|c| (*c).into()).collect(),
+            ..Reference::default()
+        };
+        assert_eq!(bad(Rule { references: vec![reference("b", &["a", "b"])], ..rule("p.a", "t") }), "references[0].to");
+        assert_eq!(bad(Rule { references: vec![reference("a.b.c", &[])], ..rule("p.a", "t") }), "references[0].table");
         assert_eq!(RuleSet::new(&[rule("p.a", "t"), rule("p.a", "t")], Homes::default()).unwrap_err().rule, 1);
     }
 }

@@ -67,13 +67,19 @@ fn digits(fraction: u8) -> String {
     if fraction >= 6 { String::new() } else { format!("({fraction})") }
 }
 
-/// What a column of the PostgreSQL type that a person wrote holds, as far as the name tells.
+/// What a column of the PostgreSQL type of this name holds, as far as the name tells: as the catalog prints it, or as a
+/// person writes it.
 pub fn named(name: &str) -> (Kind, DataType) {
-    if name.trim_end().ends_with("[]") {
-        return (Kind::Other, DataType::Array { element: Box::new(DataType::Text { bytes: None }) });
+    let name = name.trim();
+    if let Some(element) = name.strip_suffix("[]") {
+        return (Kind::Other, DataType::Array { element: Box::new(named(element).1) });
     }
     let kind = expr::kind_of_name(name);
     let int = |bits| DataType::Int { bits, unsigned: false, truth: false };
+    let lower = name.to_ascii_lowercase();
+    let modifier = expr::modifier_of_name(name);
+    let length = modifier.and_then(|(n, _)| u32::try_from(n).ok());
+    let fraction = length.map_or(6, |n| n.min(6) as u8);
     let data = match kind {
         Kind::Bool => DataType::Bool,
         Kind::Int2 => int(16),
@@ -81,17 +87,28 @@ pub fn named(name: &str) -> (Kind, DataType) {
         Kind::Int8 => int(64),
         Kind::Float4 => DataType::Float { bits: 32 },
         Kind::Float8 => DataType::Float { bits: 64 },
-        Kind::Numeric => DataType::Decimal { precision: None, scale: 0 },
-        Kind::Text => DataType::Text { bytes: None },
+        Kind::Numeric => match modifier.map(|(p, s)| (u32::try_from(p), u32::try_from(s))) {
+            Some((Ok(precision), Ok(scale))) => DataType::Decimal { precision: Some(precision), scale },
+            _ => DataType::Decimal { precision: None, scale: 0 },
+        },
+        Kind::Text => match length {
+            Some(length) if lower.contains("var") => DataType::Varchar { length },
+            Some(length) => DataType::Char { length },
+            None => DataType::Text { bytes: None },
+        },
         Kind::Bytes => DataType::Bytes { length: None, fixed: false },
         Kind::Uuid => DataType::Uuid,
         Kind::Date => DataType::Date,
-        Kind::Time => DataType::Time { fraction: 6, span: false, zone: false },
-        Kind::Timestamp => DataType::Timestamp { fraction: 6 },
-        Kind::TimestampTz => DataType::TimestampTz { fraction: 6 },
+        Kind::Time => DataType::Time { fraction, span: false, zone: false },
+        Kind::Timestamp => DataType::Timestamp { fraction },
+        Kind::TimestampTz => DataType::TimestampTz { fraction },
         Kind::Json => DataType::Json { verbatim: true },
         Kind::Jsonb => DataType::Json { verbatim: false },
-        Kind::Other => DataType::Other,
+        Kind::Other => match lower.split('(').next().unwrap_or("").trim() {
+            "interval" => DataType::Interval,
+            "inet" | "cidr" => DataType::Network,
+            _ => DataType::Other,
+        },
     };
     (kind, data)
 }
@@ -153,5 +170,18 @@ mod tests {
         assert_eq!(named("timestamptz(3)").0, Kind::TimestampTz);
         assert_eq!(named("public.mood"), (Kind::Other, DataType::Other));
         assert!(matches!(named("text[]"), (Kind::Other, DataType::Array { .. })));
+        for (name, data) in [
+            ("varchar(20)", DataType::Varchar { length: 20 }),
+            ("character(3)", DataType::Char { length: 3 }),
+            ("character varying", DataType::Text { bytes: None }),
+            ("numeric(12, 2)", DataType::Decimal { precision: Some(12), scale: 2 }),
+            ("numeric", DataType::Decimal { precision: None, scale: 0 }),
+            ("timestamp(3) with time zone", DataType::TimestampTz { fraction: 3 }),
+            ("time without time zone", DataType::Time { fraction: 6, span: false, zone: false }),
+            ("interval", DataType::Interval),
+            ("jsonb", DataType::Json { verbatim: false }),
+        ] {
+            assert_eq!(named(name).1, data, "{name}");
+        }
     }
 }

@@ -179,7 +179,7 @@ fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     // Keys that are off begin with # and no space: switched on they must parse, too.
     let on = with_everything_on(&read("example.toml"));
     let c = Config::parse_any_version("example.toml", &on, &Secrets).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(c.rule.len(), 3);
+    assert_eq!(c.rule.len(), 4);
     assert_eq!(c.cutover.hook.len(), 2);
 }
 
@@ -257,4 +257,25 @@ fn fields<T: DeserializeOwned>() -> Vec<&'static str> {
     let mut out = Vec::new();
     let _ = T::deserialize(Ask(&mut out));
     out
+}
+
+#[test]
+fn given_fields_of_a_collection_when_they_cannot_be_meant_then_line_and_path_are_named() {
+    let with = |fields: &str| {
+        format!(
+            "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\n[target]\nurl = \"postgres://u@h/shop\"\n\n[[rule]]\nfrom = \"shop.users\"\n{fields}\n"
+        )
+    };
+    assert!(
+        parse(&with("[rule.fields]\nemail = \"text not null\"\n\"address.city\" = \"varchar(80) default 'x'\""))
+            .is_ok()
+    );
+    let e = refused(&with("[rule.fields]\nemail = \"text\"\n\"address.city\" = \"sting\""));
+    assert!(e.contains("f.toml:11: rule[0].fields.\"address.city\": \"sting\" is not a type"), "{e}");
+    let e = refused(&with("rest = \"email\"\n[rule.fields]\nemail = \"text\""));
+    assert!(e.contains("rule[0].rest: ") && e.contains("other_fields"), "{e}");
+    let e = refused(
+        "name = \"shop\"\n[source]\nurl = \"mongodb://h/shop\"\nnul_text = \"drop\"\n[target]\nurl = \"postgres://u@h/shop\"\n",
+    );
+    assert!(e.contains("source.nul_text") && e.contains("\"refuse\", \"replace\""), "{e}");
 }

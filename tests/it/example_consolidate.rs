@@ -136,3 +136,81 @@ fn given_a_schema_in_use_when_consolidated_then_its_rows_stay_and_the_others_com
     assert_eq!(Daemon::command(&config, &["finish", "--yes"]).status.code(), Some(0));
     same(&mut source, &mut target);
 }
+
+/// What the rules say besides, so that they make the tables.
+const MADE: [(&str, &str); 7] = [
+    (
+        "to = \"data_imports\"",
+        "set = { options = \"'{\\\"version\\\": 1}'::jsonb\" }
+         types = { file_size = \"bigint\", finished_at = \"timestamptz\" }
+         references = [{ columns = [\"master_flow_id\"], table = \"discovery_flows\", to = [\"master_flow_id\"] }]
+         indexes = [{ columns = [\"imported_by\", \"created_at\"], name = \"imports_by_user\" }]",
+    ),
+    (
+        "to = \"discovery_flows\"",
+        "types = { progress = \"double precision\" }
+         not_null = [\"master_flow_id\", \"phase_state\"]
+         indexes = [{ columns = [\"master_flow_id\"], unique = true }]
+         references = [{ columns = [\"data_import_id\"], table = \"data_imports\" }]",
+    ),
+    ("set = { master_flow_id = \"id\",", "set = { agent_insights = \"'[]'::jsonb\", master_flow_id = \"id\","),
+    (
+        "to = \"import_field_mappings\"",
+        "types = { confidence = \"real\", source_field = \"varchar(100)\" }
+         references = [{ columns = [\"data_import_id\"], table = \"data_imports\", on_delete = \"cascade\" },
+                       { columns = [\"master_flow_id\"], table = \"discovery_flows\", to = [\"master_flow_id\"] }]",
+    ),
+    (
+        "set = { status = \"case when is_approved",
+        "set = { transformation = \"'{}'::jsonb\", status = \"case when is_approved",
+    ),
+    (
+        "to = \"raw_import_records\"",
+        "key = [\"id\"]
+         references = [{ columns = [\"data_import_id\"], table = \"data_imports\" }]",
+    ),
+    ("set = { is_valid = ", "set = { validation = \"'{\\\"checked\\\": false}'::jsonb\", is_valid = "),
+];
+
+#[test]
+fn given_no_tables_on_the_target_when_consolidated_then_the_rules_make_them() {
+    let db = Database::shared("consolidate_made");
+    let (mut source, mut target) = (db.on_source(), db.on_target());
+    source.run(SOURCE);
+    let mut config = db.config().shipped("consolidate.toml").schema_made();
+    for (from, more) in MADE {
+        let to = if from.starts_with("to = ") { format!("{from}\n{more}") } else { more.to_owned() };
+        config = config.edited(from, &to);
+    }
+    let check = Daemon::command(&config, &["check"]);
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stdout));
+    let mut daemon = Daemon::spawn(&config);
+    daemon.wait_level(&db.source);
+    let same = |source: &mut Sql, target: &mut Sql| {
+        for (table, expected, columns, _) in TABLES {
+            assert_same_rows(source, expected, target, &format!("select {columns} from {table}"));
+        }
+    };
+    same(&mut source, &mut target);
+    let constraints = "select string_agg(conname || case when convalidated then '' else '?' end, ' ' order by conname) from pg_constraint where contype <> 'c' and connamespace = 'public'::regnamespace";
+    assert_eq!(
+        target.one(constraints),
+        "data_imports_master_flow_id_fkey data_imports_pkey discovery_flows_data_import_id_fkey discovery_flows_master_flow_id_key discovery_flows_pkey \
+         import_field_mappings_data_import_id_fkey import_field_mappings_master_flow_id_fkey import_field_mappings_pkey raw_import_records_data_import_id_fkey raw_import_records_pkey"
+    );
+    // Only what is needed comes along: the source's enum became a text.
+    assert_eq!(target.number("select count(*) from pg_type where typname = 'v3_status'"), 0);
+    assert_eq!(target.number("select count(*) from pg_indexes where indexname = 'imports_by_user'"), 1);
+    for sql in [
+        "update v3_data_imports set source_filename = 'later 🐘', status = 'lost' where id in (select md5('import' || i)::uuid from generate_series(1, 40) i)",
+        "update v3_field_mappings set is_approved = not is_approved, is_rejected = null where id in (select md5('mapping' || i)::uuid from generate_series(1, 300) i)",
+        "begin; delete from v3_field_mappings where id = md5('mapping7')::uuid;
+         insert into v3_field_mappings (id, data_import_id, source_field) values (md5('mapping7')::uuid, md5('import8')::uuid, 'again'); commit",
+        "begin; update v3_raw_import_records set id = md5('moved')::uuid where id = md5('record100')::uuid;
+         update v3_raw_import_records set error = 'neu', raw_data = raw_data || '{\"x\": [1.50, null]}' where id = md5('moved')::uuid; commit",
+    ] {
+        source.run(sql);
+    }
+    daemon.wait_level(&db.source);
+    same(&mut source, &mut target);
+}

@@ -189,3 +189,89 @@ fn given_a_legacy_copy_killed_in_the_middle_when_the_source_changes_meanwhile_th
     daemon.wait_level(&db.source);
     same(&mut source, &mut target);
 }
+
+/// What the rules say besides, so that they make the tables: behind a line of the file.
+const MADE: [(&str, &str); 12] = [
+    (
+        "to = \"app.users\"",
+        "indexes = [{ columns = [\"username\"], unique = true }, { columns = [\"legacy_id\"], unique = true }]\nnot_null = [\"full_name\"]",
+    ),
+    (
+        "full_name = \"coalesce(nullif(btrim(concat_ws(' ', first_name, last_name)), ''), username)\"",
+        "settings = \"'{}'::jsonb\"",
+    ),
+    ("to = \"app.offices\"", "indexes = [{ columns = [\"legacy_id\"], unique = true }]"),
+    (
+        "to = \"app.profiles\"",
+        "references = [{ columns = [\"id\"], table = \"users\", on_delete = \"cascade\" }, { columns = [\"office\"], table = \"offices\" }]",
+    ),
+    (
+        "to = \"app.doctors\"",
+        "not_null = [\"profile\"]\nindexes = [{ columns = [\"profile\"], unique = true }]\nreferences = [{ columns = [\"profile\"], table = \"profiles\", on_delete = \"cascade\" }]",
+    ),
+    (
+        "to = \"app.doctor_specialties\"",
+        "key = [\"doctor\", \"position\"]\nreferences = [{ columns = [\"doctor\"], table = \"doctors\", on_delete = \"cascade\" }]",
+    ),
+    (
+        "to = \"app.patients\"",
+        "types = { legacy_patient_id = \"bigint\" }\nindexes = [{ columns = [\"legacy_patient_id\"], unique = true }]\nreferences = [{ columns = [\"doctor\"], table = \"doctors\" }]",
+    ),
+    (
+        "to = \"app.orders\"",
+        "types = { placed = \"timestamptz\" }\nnot_null = [\"patient\", \"total\"]\nreferences = [{ columns = [\"patient\"], table = \"patients\" }, { columns = [\"doctor\"], table = \"doctors\" }]",
+    ),
+    (
+        "to = \"app.order_lines\"",
+        "key = [\"order_id\", \"line\"]\nnot_null = [\"quantity\"]\nreferences = [{ columns = [\"order_id\"], table = \"orders\", on_delete = \"cascade\" }]",
+    ),
+    (
+        "to = \"app.dispatch_runs\"",
+        "references = [{ columns = [\"driver\"], table = \"users\", on_delete = \"set null\" }]",
+    ),
+    (
+        "to = \"app.dispatch_stops\"",
+        "key = [\"id\"]\nindexes = [{ columns = [\"run\", \"seq\"], unique = true }]\nreferences = [{ columns = [\"run\"], table = \"dispatch_runs\" }, { columns = [\"order_id\"], table = \"orders\" }]",
+    ),
+    (
+        "to = \"app.comments\"",
+        "references = [{ columns = [\"parent\"], table = \"comments\" }, { columns = [\"author\"], table = \"users\" }]",
+    ),
+];
+
+#[test]
+fn given_no_tables_on_the_target_when_a_legacy_schema_is_moved_then_the_rules_make_them() {
+    let db = Database::shared("legacy_made");
+    let (mut source, mut target) = (db.on_source(), db.on_target());
+    source.run("create schema uuid; create extension \"uuid-ossp\" schema uuid");
+    source.run(SOURCE);
+    let mut config = db.config().shipped("legacy.toml").schema_made();
+    for (line, more) in MADE {
+        config = config.edited(&format!("{line}\n"), &format!("{line}\n{more}\n"));
+    }
+    // Without the key the two columns that the source's became would find a row; with it, its own.
+    let check = Daemon::command(&config, &["check"]);
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stdout));
+    let config = config.env("SWITCHYARD_CHUNK_BYTES", 8 * 8192).env("SWITCHYARD_WHOLE_TABLE_BYTES", 0);
+    let mut daemon = Daemon::spawn(&config.clone().crash_at("copy.chunk_committed", 30));
+    daemon.wait_crash();
+    let mut daemon = Daemon::spawn(&config);
+    daemon.wait_level(&db.source);
+    same(&mut source, &mut target);
+    let keys = |target: &mut Sql| {
+        target.one("select string_agg(conname || contype::text || case when convalidated then '' else '?' end, ' ' order by conname) from pg_constraint where connamespace = 'app'::regnamespace and contype in ('p', 'u', 'f')")
+    };
+    let want = "comments_author_fkeyf comments_parent_fkeyf comments_pkeyp dispatch_runs_driver_fkeyf dispatch_runs_pkeyp dispatch_stops_order_id_fkeyf \
+        dispatch_stops_pkeyp dispatch_stops_run_fkeyf dispatch_stops_run_seq_keyu doctor_specialties_doctor_fkeyf doctor_specialties_pkeyp doctors_pkeyp \
+        doctors_profile_fkeyf doctors_profile_keyu offices_legacy_id_keyu offices_pkeyp order_lines_order_id_fkeyf order_lines_pkeyp orders_doctor_fkeyf \
+        orders_patient_fkeyf orders_pkeyp patients_doctor_fkeyf patients_legacy_patient_id_keyu patients_pkeyp profiles_id_fkeyf profiles_office_fkeyf \
+        profiles_pkeyp users_legacy_id_keyu users_pkeyp users_username_keyu";
+    assert_eq!(keys(&mut target), want);
+    for sql in CHANGES {
+        source.run(sql);
+    }
+    daemon.wait_level(&db.source);
+    same(&mut source, &mut target);
+    // What the source has besides tables stays there.
+    assert_eq!(target.number("select count(*) from pg_namespace where nspname = 'uuid'"), 0);
+}

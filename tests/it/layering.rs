@@ -38,6 +38,7 @@ fn layer(module: &str) -> Option<Layer> {
         "target/postgres/fit",
         "target/postgres/foreign",
         "target/postgres/foreign_types",
+        "target/postgres/made",
         "pgwire/quote",
         "pgwire/types",
         "mywire/lookup",
@@ -47,12 +48,20 @@ fn layer(module: &str) -> Option<Layer> {
         "target/mysql/adopt",
         "target/mysql/defaults",
         "target/mysql/forms",
+        "target/mysql/made",
         "target/mysql/merge",
         "target/mysql/names",
         "target/mysql/own",
         "target/mysql/statements",
         "target/mysql/types",
         "target/mysql/values",
+        "target/mongo/adopt",
+        "target/mongo/command",
+        "target/mongo/merge",
+        "target/mongo/shape",
+        "target/mongo/steps",
+        "target/mongo/values",
+        "target/mongo/words",
         "transport/url",
         "pipeline/collect",
         "pipeline/dead",
@@ -62,7 +71,13 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mysql/follow",
         "source/mysql/bounds",
         "source/mysql/ddl",
-        "source/mongo/types",
+        "source/mongo/bounds",
+        "source/mongo/event",
+        "source/mongo/follow",
+        "source/mongo/known",
+        "source/mongo/token",
+        "source/mongo/watch",
+        "source/mongo/sample",
         "verify/canon",
         "verify/digest",
         "verify/pair",
@@ -71,7 +86,7 @@ fn layer(module: &str) -> Option<Layer> {
         "router/route",
     ];
     // Whole folders of one decoder.
-    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "mywire/types"];
+    let pure_folders = ["source/mysql/binlog", "source/mysql/ddl", "mywire/types", "source/mongo/mapping"];
     if pure.contains(&module) || pure_folders.iter().any(|f| module == *f || module.starts_with(&format!("{f}/"))) {
         return Some(Layer::Pure);
     }
@@ -79,8 +94,8 @@ fn layer(module: &str) -> Option<Layer> {
         "error" | "value" | "schema" | "definition" | "gtid" | "change" | "position" | "exchange" | "finding" => {
             Layer::Vocabulary
         }
-        "transform" => Layer::Pure,
-        "source" | "target" | "router" | "pgwire" | "mywire" | "transport" => Layer::Adapter,
+        "transform" | "documents" => Layer::Pure,
+        "source" | "target" | "router" | "pgwire" | "mywire" | "mongowire" | "transport" => Layer::Adapter,
         "cutover" if module == "cutover/journal" => Layer::Adapter,
         // What the conductors tell people and machines.
         "status" | "metrics" | "faults" => Layer::Adapter,
@@ -273,7 +288,7 @@ fn absolute(module: &str, path: &str) -> String {
 fn engine_names(module: &str, own: Layer, tokens: &[Token]) -> Vec<(String, usize)> {
     let parts: Vec<&str> = module.split('/').collect();
     // The command line and the sandbox start and name engines, the wire protocol is one engine's.
-    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire", "mywire"];
+    let free = ["config", "cli", "sandbox", "main", "lib", "bin", "pgwire", "mywire", "mongowire"];
     if free.contains(&parts[0]) {
         return Vec::new();
     }
@@ -341,6 +356,7 @@ mod checker {
             "source/postgres/default_value",
             "target/postgres/foreign",
             "target/postgres/foreign_types",
+            "target/postgres/made",
             "pgwire/quote",
             "pgwire/types",
             "pipeline/collect",

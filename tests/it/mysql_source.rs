@@ -32,6 +32,7 @@ pub fn open(server: &MyServer, database: &str) -> Arc<dyn Source> {
         zero_dates: Default::default(),
         collections: Default::default(),
         documents: Default::default(),
+        nul_text: Default::default(),
     };
     source::open(options).unwrap()
 }

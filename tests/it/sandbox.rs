@@ -217,3 +217,60 @@ fn given_a_killed_owner_when_the_next_server_starts_then_nothing_is_left() {
     drop(start());
     assert!(!std::path::Path::new(data).exists());
 }
+
+/// MongoDB's private servers.
+mod mongo {
+    use bson::doc;
+    use switchyard::sandbox::{self, MongoServer};
+
+    fn number(server: &MongoServer) -> i64 {
+        let reply = server.run("shop", doc! { "count": "items" }).unwrap();
+        i64::from(reply.get_i32("n").unwrap())
+    }
+
+    #[test]
+    fn given_a_set_with_accounts_when_killed_stopped_and_paused_then_what_was_acknowledged_is_there() {
+        let mut server = MongoServer::builder(&sandbox::find_mongo().unwrap()).auth(true).start().unwrap();
+        server
+            .run("shop", doc! { "insert": "items", "documents": [{ "_id": 1 }], "writeConcern": { "w": "majority" } })
+            .unwrap();
+        server.kill9();
+        server.start_again().unwrap();
+        assert_eq!(number(&server), 1);
+        server.restart().unwrap();
+        server.pause();
+        server.resume();
+        assert_eq!(number(&server), 1);
+        let anonymous = server.url("shop").replace("root:", "nobody:");
+        assert!(
+            server
+                .wait_for(async move {
+                    let client = mongodb::Client::with_uri_str(anonymous).await?;
+                    Ok(client.database("shop").run_command(doc! { "count": "items" }).await.is_err())
+                })
+                .unwrap()
+        );
+    }
+
+    #[test]
+    fn given_three_members_when_the_primary_is_killed_then_another_takes_over() {
+        let mut server = MongoServer::builder(&sandbox::find_mongo().unwrap()).members(3).start().unwrap();
+        server
+            .run("shop", doc! { "insert": "items", "documents": [{ "_id": 1 }], "writeConcern": { "w": "majority" } })
+            .unwrap();
+        let first = server.await_primary().unwrap();
+        server.kill9_member(first);
+        assert_ne!(server.await_primary().unwrap(), first);
+        assert_eq!(number(&server), 1);
+    }
+
+    #[test]
+    fn given_tls_or_a_server_alone_when_started_then_it_answers() {
+        let install = sandbox::find_mongo().unwrap();
+        let server = MongoServer::builder(&install).tls(true).start().unwrap();
+        assert_eq!(number(&server), 0);
+        let server = MongoServer::builder(&install).standalone().start().unwrap();
+        assert_eq!(number(&server), 0);
+        assert!(server.run("admin", doc! { "hello": 1 }).unwrap().get_str("setName").is_err());
+    }
+}

@@ -1,14 +1,331 @@
 //! MongoDB as a source: collections in ranges of `_id`, and change streams.
 
-use std::sync::Arc;
+mod batches;
+mod bounds;
+mod catalog;
+mod check;
+mod event;
+mod follow;
+mod known;
+pub mod mapping;
+mod mark;
+mod place;
+pub mod sample;
+pub mod sampling;
+mod snapshot;
+mod tail;
+mod token;
+mod watch;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bson::{Document, doc};
+use mongodb::Client;
+use tokio::sync::watch as channel;
+
+use self::batches::{Batches, Opening};
+use self::catalog::Catalog;
+use self::event::Reply;
+use self::follow::Follower;
+use self::known::{Described, Known};
+use self::snapshot::{Beginning, MongoSnapshot};
+use self::tail::Tailing;
+use self::token::Time;
+use self::watch::{From, Wanted};
 use crate::error::{Error, Result};
-use crate::source::{Source, SourceOptions};
+use crate::finding::Finding;
+use crate::mongowire::command;
+use crate::mongowire::conninfo::MongoConnInfo;
+use crate::mongowire::server::{self, Server};
+use crate::position::Position;
+use crate::schema::{SchemaScript, ServerInfo, Table, TableName};
+use crate::source::ids::TableIds;
+use crate::source::{
+    DatabaseIdentity, LogHealth, LogIdentity, SnapshotSession, Source, SourceFacts, SourceOptions, queue,
+};
+use crate::value::Row;
+
+/// A replica set or sharded cluster that is copied from and followed.
+pub struct MongoSource {
+    info: MongoConnInfo,
+    /// What the server's log shows.
+    program: String,
+    known: Known,
+    whole_rows: Arc<[TableName]>,
+    /// The driver's pool of connections, made when first needed, with what the server said of itself.
+    client: tokio::sync::Mutex<Option<(Client, Server)>>,
+    /// The place that the oplog has to reach back to: the target's checkpoint, as far as it is known.
+    needed: Arc<Mutex<Option<Time>>>,
+}
 
 /// Opens a MongoDB source.
 ///
 /// # Errors
 /// [`crate::error::Class::Config`] for a URL that cannot be meant.
-pub fn open(_options: SourceOptions) -> Result<Arc<dyn Source>> {
-    Err(Error::config("source.url: no engine for scheme \"mongodb\""))
+pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
+    let info = MongoConnInfo::parse("source.url", &options.url)?;
+    if info.database().is_none() && options.selection.is_everything() {
+        return Err(Error::config("source.url: no database").hint(
+            "write mongodb://user:password@host:27017/database, or say in [tables] include which databases' collections take part",
+        ));
+    }
+    let ids = TableIds::default();
+    Ok(Arc::new(MongoSource {
+        program: format!("switchyard:{}", options.name),
+        known: Known {
+            selection: options.selection,
+            home: info.database().map(str::to_owned),
+            fields: Arc::new(options.collections),
+            options: mapping::Options { documents: options.documents, nul_text: options.nul_text },
+            ids: Arc::new(move |name| ids.id(name)),
+        },
+        whole_rows: options.whole_rows.into(),
+        client: tokio::sync::Mutex::new(None),
+        needed: Arc::new(Mutex::new(None)),
+        info,
+    }))
+}
+
+impl MongoSource {
+    async fn client(&self) -> Result<(Client, Server)> {
+        let mut held = self.client.lock().await;
+        if let Some(both) = &*held {
+            return Ok(both.clone());
+        }
+        let client = self.info.connect("source", &self.program).await?;
+        let server = Server::ask(&client, "asking the source what it is").await?;
+        Ok(held.insert((client, server)).clone())
+    }
+
+    async fn catalog(&self) -> Result<Catalog> {
+        let (client, _) = self.client().await?;
+        catalog::read(&client, &self.known).await
+    }
+
+    async fn described(&self, tables: &[Arc<Table>]) -> Result<Vec<Described>> {
+        catalog::of(self.catalog().await?, tables)
+    }
+
+    fn needs(&self, from: Time) {
+        *self.needed.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
+    }
+
+    fn needed(&self) -> Option<Time> {
+        *self.needed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place in the oplog that a majority has, before anything is read.
+    async fn now(&self, client: &Client) -> Result<place::Moment> {
+        let (database, collection) = self.known.markers();
+        place::majority(client, database, collection).await
+    }
+
+    /// Fails unless a change stream can be opened here, at this place.
+    async fn prove_stream(&self, client: &Client, server: &Server, at: Time) -> Result<()> {
+        let new = server.number.0 >= 6;
+        let wanted = Wanted { from: From::Token, expanded: new, images: new, pieces: false, keys_only: false };
+        let (database, command) = watch::command(&self.known, &at.position(), wanted, 1);
+        let doing = "opening the source's change stream".to_owned();
+        let opening = Opening { database, command, batch: 1, wait: Some(std::time::Duration::from_millis(1)), doing };
+        Batches::open(client, opening).next(command::PATIENCE).await.map(drop)
+    }
+
+    fn session(
+        &self,
+        client: Client,
+        tables: Vec<Described>,
+        identity: LogIdentity,
+        now: place::Moment,
+        needed: Time,
+    ) -> Box<dyn SnapshotSession> {
+        let (database, collection) = self.known.markers();
+        let markers = (database.to_owned(), collection.to_owned());
+        Box::new(MongoSnapshot::new(Beginning { client, tables, identity, now, needed, markers }))
+    }
+}
+
+#[async_trait]
+impl Source for MongoSource {
+    fn engine(&self) -> &'static str {
+        "mongo"
+    }
+
+    async fn server(&self) -> Result<ServerInfo> {
+        let (_, server) = self.client().await?;
+        Ok(ServerInfo {
+            engine: "mongo".into(),
+            version: server.version,
+            database: self.info.database().unwrap_or_default().to_owned(),
+            address: self.info.address().to_owned(),
+        })
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>> {
+        let (client, server) = self.client().await?;
+        check::check(&client, &server, &self.known).await
+    }
+
+    async fn facts(&self) -> Result<SourceFacts> {
+        let (client, server) = self.client().await?;
+        let id = server::cluster_id(&client, &server, "asking the source who it is").await?;
+        Ok(SourceFacts {
+            identity: Some(DatabaseIdentity {
+                system_identifier: id.clone(),
+                database: self.info.database().unwrap_or_default().to_owned(),
+            }),
+            encoding: None,
+            server_id: Some(id),
+            extensions: Vec::new(),
+        })
+    }
+
+    async fn tables(&self) -> Result<Vec<Arc<Table>>> {
+        Ok(self.catalog().await?.tables.into_iter().map(|d| d.table).collect())
+    }
+
+    async fn schema_script(&self, tables: &[Arc<Table>], _snapshot: Option<&str>) -> Result<SchemaScript> {
+        let (client, _) = self.client().await?;
+        let mut catalog = self.catalog().await?;
+        catalog.tables.retain(|d| tables.iter().any(|t| t.name == d.table.name));
+        let mut defs = Vec::with_capacity(catalog.tables.len());
+        for d in &catalog.tables {
+            let mut def = d.def.clone();
+            def.left_behind.extend(catalog::indexes(&client, &d.table.name).await?);
+            defs.push(def);
+        }
+        let remarks = catalog.beside.iter().map(|b| format!("{b} is not brought to the target")).collect();
+        Ok(SchemaScript {
+            dialect: "mongo".into(),
+            made_by: "catalog".into(),
+            tables: defs,
+            remarks,
+            ..SchemaScript::default()
+        })
+    }
+
+    async fn begin(&self, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {
+        let (client, server) = self.client().await?;
+        let now = self.now(&client).await?;
+        // Collections that are made from here on come with the stream. One that was made since the tables were listed would be
+        // in neither.
+        let catalog = self.catalog().await?;
+        if let Some(new) = catalog.tables.iter().find(|d| !tables.iter().any(|t| t.name == d.table.name)) {
+            return Err(Error::retry(format!("{}: the collection was made at the source just now", new.table.name)));
+        }
+        let tables = catalog::of(catalog, tables)?;
+        self.prove_stream(&client, &server, now.time).await?;
+        let identity = place::identity(&client, &server, Position::Oplog(now.time.position())).await?;
+        self.needs(now.time);
+        Ok(self.session(client, tables, identity, now, now.time))
+    }
+
+    async fn verify_log(&self, identity: &LogIdentity, position: &Position) -> Result<()> {
+        let (client, server) = self.client().await?;
+        place::verify(&client, &server, identity, position).await?;
+        if let Some(at) = position.oplog() {
+            self.needs(at.into());
+        }
+        Ok(())
+    }
+
+    async fn snapshot_again(&self, identity: &LogIdentity, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {
+        let (client, _) = self.client().await?;
+        let now = self.now(&client).await?;
+        let tables = self.described(tables).await?;
+        // The same place as at first: everything behind it is replayed over what is read now, so what was read
+        // before the interruption keeps its meaning, too.
+        let start = identity.start.oplog().map_or(now.time, Time::from);
+        let needed = self.needed().unwrap_or(start);
+        Ok(self.session(client, tables, identity.clone(), now, needed))
+    }
+
+    async fn held_up(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn tail(
+        &self,
+        _identity: &LogIdentity,
+        from: Position,
+        _tables: &[Arc<Table>],
+        out: queue::EventSender,
+        confirmed: channel::Receiver<Position>,
+    ) -> Result<()> {
+        let Position::Oplog(from) = from else {
+            return Err(Error::fatal(format!("{from} is no place in an oplog")));
+        };
+        let (client, server) = self.client().await?;
+        let catalog = self.catalog().await?;
+        let tells = server.number.0 >= 6;
+        let document_bytes = catalog.tables.iter().map(|d| d.document_bytes).max().unwrap_or(0);
+        let follower = Follower::new(self.known.clone(), catalog.tables, self.whole_rows.clone(), tells, from);
+        let tailing = Tailing { client, known: self.known.clone(), version: server.number, follower, document_bytes };
+        let (needed, mut confirmed) = (self.needed.clone(), confirmed);
+        let durable = async move {
+            loop {
+                let at = confirmed.borrow_and_update().oplog().map(Time::from);
+                *needed.lock().unwrap_or_else(PoisonError::into_inner) = at;
+                if confirmed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            r = tail::run(tailing, out) => r,
+            () = durable => Ok(()),
+        }
+    }
+
+    async fn health(&self, _identity: &LogIdentity) -> Result<LogHealth> {
+        let (client, _) = self.client().await?;
+        let now = place::now(&client).await?;
+        Ok(place::health(now, self.needed(), place::window(&client).await?))
+    }
+
+    async fn mark(&self, token: &str) -> Result<Position> {
+        let (client, _) = self.client().await?;
+        let (database, collection) = self.known.markers();
+        Ok(Position::Oplog(mark::write(&client, database, collection, token).await?.position()))
+    }
+
+    async fn reread(&self, table: &Table, row: &Row) -> Result<(Option<Row>, Position)> {
+        let doing = format!("reading a document of {} again at the source", table.name);
+        let (client, _) = self.client().await?;
+        let described = self.described(&[Arc::new(table.clone())]).await?;
+        let unreadable = || Error::fatal(format!("{doing}: its key cannot be read back"));
+        let id = described.first().and_then(|d| d.mapping.filter(row).ok()).ok_or_else(unreadable)?;
+        let id = Document::from_reader(&*id).map_err(|_| unreadable())?;
+        // What is read is not newer than what the primary has afterwards, so the place is asked for behind the read.
+        let command =
+            doc! { "find": &*table.name.name, "filter": id, "batchSize": 1, "readConcern": { "level": "majority" } };
+        let opening =
+            Opening { database: table.name.schema.clone(), command, batch: 1, wait: None, doing: doing.clone() };
+        let mut batches = Batches::open(&client, opening);
+        let mut found = None;
+        while let (Some(d), Some(batch)) = (described.first(), batches.next(command::PATIENCE).await?) {
+            let reply = Reply::read(batch.as_raw_document().as_bytes());
+            let broken = |e| Error::fatal(format!("{doing}: the source sent what cannot be read: {e}"));
+            for document in reply.map_err(broken)?.documents() {
+                let row = d.mapping.row(document.map_err(broken)?);
+                found = Some(row.map_err(|misfit| Error::fatal(format!("{doing}: {misfit}")))?);
+            }
+        }
+        Ok((found, Position::Oplog(place::now(&client).await?.time.next().position())))
+    }
+
+    async fn finish(&self) -> Result<Vec<String>> {
+        let (client, _) = self.client().await?;
+        let (database, collection) = self.known.markers();
+        let doing = "removing what the migration made at the source";
+        // Dropping what is not there is no error from 7.0 on, and 26 before.
+        let there = doc! { "listCollections": 1, "filter": { "name": collection }, "nameOnly": true };
+        let reply = command::run(&client, database, doing, there).await?;
+        if server::first_batch(&reply).next().is_none() {
+            return Ok(Vec::new());
+        }
+        command::run(&client, database, doing, doc! { "drop": collection, "writeConcern": { "w": "majority" } })
+            .await?;
+        Ok(vec![format!("dropped the collection {collection} of database {database} at the source")])
+    }
 }

@@ -78,7 +78,7 @@ pub fn adopt(script: SchemaScript, engine: &str, settings: &Settings, homes: &Ho
     let mut names: BTreeSet<(String, String)> = BTreeSet::new();
     for s in &shaped {
         for key in &s.def.foreign_keys {
-            s.foreign_key(key, &shaped, &mut names, &mut out);
+            s.foreign_key(key, &shaped, &mut names, settings, &mut out);
         }
         for (name, _) in &s.def.checks {
             out.remarks.push(format!("{}: check {name} is left out: its expression is the source's", s.def.name));
@@ -396,6 +396,7 @@ impl Shaped<'_> {
         key: &ForeignKeyDef,
         all: &[Shaped<'_>],
         names: &mut BTreeSet<(String, String)>,
+        settings: &Settings,
         out: &mut SchemaScript,
     ) {
         let def = self.def;
@@ -405,9 +406,15 @@ impl Shaped<'_> {
                 out.remarks.push(format!("{}: foreign key {} is left out: a column is not here", def.name, key.name));
                 return;
             };
-            let base = |c: &Chosen| c.sql.split('(').next().unwrap_or("").to_owned();
-            let sized = !ours.sql.starts_with("var") && !ours.sql.starts_with("char");
-            if base(ours) != base(theirs) || ours.charset != theirs.charset || (sized && ours.sql != theirs.sql) {
+            let ((a_type, a_set), (b_type, b_set)) = (ours.parts(), theirs.parts());
+            let base = |sql: &str| sql.split('(').next().unwrap_or("").to_owned();
+            let text = a_type.starts_with("var") || a_type.starts_with("char");
+            // Of the table's own set, if nothing else is written.
+            let set = |written: &str| match written {
+                "" if text => format!(" CHARACTER SET utf8mb4 COLLATE {}", settings.collation),
+                other => other.to_owned(),
+            };
+            if base(a_type) != base(b_type) || set(a_set) != set(b_set) || (!text && a_type != b_type) {
                 out.remarks.push(format!(
                     "{}: foreign key {} is left out: MySQL wants one type on both sides, and {a} is {}, {b} of {} is {}",
                     def.name, key.name, ours.sql, key.references, theirs.sql

@@ -7,6 +7,7 @@
 //! | `table_copy` | a table's copy plan |
 //! | `chunk` | a committed chunk; written by loaders in the transaction of its rows, so no row is hot |
 //! | `was_empty` | a target table of a merge that held no row before the copy |
+//! | `made` | a table that was made because a rule writes it (`notes.rs`) |
 //! | `restore` | a statement that puts back what `quiesce` took away |
 //! | `skipped` | a key that a merge left out |
 //! | `dead_letter` | a change that could not be applied |
@@ -34,7 +35,7 @@ pub const DATABASE: &str = "switchyard";
 
 /// What brings the tables from layout `n` to `n + 1`, statement by statement; each can be repeated. Append; never change
 /// what was released. Names and keys compare by their bytes. Those that may be long stand in keys as their hash.
-const LAYOUTS: [&[&str]; 1] = [&[
+const LAYOUTS: [&[&str]; 2] = [&[
     "CREATE TABLE IF NOT EXISTS switchyard.checkpoint (
         name varchar(190) NOT NULL PRIMARY KEY, epoch bigint NOT NULL, stage varchar(20) NOT NULL, log longtext, position longtext,
         consistent_at longtext, committed_at bigint, partial_end longtext, partial_ddl int, writes bigint NOT NULL DEFAULT 0,
@@ -67,11 +68,16 @@ const LAYOUTS: [&[&str]; 1] = [&[
         table_name varchar(128) NOT NULL, op varchar(20) NOT NULL, position text NOT NULL,
         at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, message text, row_key longtext, row_data longtext, PRIMARY KEY (name, seq)
     ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+], &[
+    "CREATE TABLE IF NOT EXISTS switchyard.made (
+        name varchar(190) NOT NULL, table_schema varchar(128) NOT NULL, table_name varchar(128) NOT NULL,
+        PRIMARY KEY (name, table_schema, table_name)
+    ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 ]];
 
 /// The tables, in an order in which they can be dropped.
-const TABLES: [&str; 8] =
-    ["was_empty", "skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
+const TABLES: [&str; 9] =
+    ["made", "was_empty", "skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
 
 /// How long a newcomer waits for a predecessor's session that is about to go.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -328,7 +334,7 @@ fn of_table(name: &str, table: &TableName) -> String {
 }
 
 /// Runs statements in one transaction that holds the epoch.
-async fn fenced_transaction(
+pub(super) async fn fenced_transaction(
     session: &mut Session,
     doing: &str,
     name: &str,
@@ -552,6 +558,8 @@ pub async fn forget(session: &mut Session, name: &str) -> Result<Vec<String>> {
     if layout(session).await? == 0 {
         return Ok(Vec::new());
     }
+    // An older version may have made it, without tables that are named below.
+    ensure(session).await?;
     let mut said = Vec::new();
     for t in TABLES.iter().filter(|t| **t != "layout") {
         let n = session.run(doing, format!("DELETE FROM switchyard.{t} WHERE name = {}", literal(name))).await?;

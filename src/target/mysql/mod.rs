@@ -11,8 +11,10 @@ pub mod defaults;
 pub mod forms;
 mod grants;
 pub mod load;
+mod made;
 pub mod merge;
 pub mod names;
+mod notes;
 mod own;
 mod pipe;
 mod present;
@@ -37,6 +39,7 @@ use crate::mywire::conninfo::MyConnInfo;
 use crate::mywire::scan::MyScanner;
 use crate::schema::{Column, SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions};
+use crate::transform::made::{MadeSchema, MadeTable};
 use crate::transform::rules::Homes;
 
 /// A MySQL or MariaDB database that is copied into.
@@ -171,6 +174,19 @@ impl Target for MysqlTarget {
     }
     fn is_as_wanted(&self, wanted: &Column, there: &Column) -> bool {
         present::is_as_wanted(wanted, there)
+    }
+    async fn adopt_made(&self, schema: &MadeSchema, homes: &Homes) -> Result<SchemaScript> {
+        drop(self.control().await?);
+        made::adopt(schema, &self.settings(), homes)
+    }
+    fn adopt_made_table(&self, engine: &str, made: &MadeTable) -> Result<Table> {
+        Ok(made::adopt_table(engine, made, &self.settings()))
+    }
+    async fn note_made(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        notes::note_made(&mut *self.control().await?, &self.name, epoch, tables).await
+    }
+    async fn noted_made(&self) -> Result<Vec<TableName>> {
+        notes::noted_made(&mut *self.control().await?, &self.name).await
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await

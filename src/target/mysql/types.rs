@@ -14,6 +14,16 @@ pub struct Chosen {
     pub remark: Option<&'static str>,
 }
 
+impl Chosen {
+    /// The type, and its character set and collation as they are written behind it; those of the table are none.
+    pub fn parts(&self) -> (&str, &str) {
+        match self.sql.find(" CHARACTER SET ") {
+            Some(at) => self.sql.split_at(at),
+            None => (&self.sql, self.charset),
+        }
+    }
+}
+
 /// Characters of a `varchar` that stay in the row. Beyond, MySQL has `text`.
 const VARCHAR: u32 = 16_383;
 const ZONES: &str = "is kept as UTC without zone (datetime); every session of Switchyard runs at +00:00";

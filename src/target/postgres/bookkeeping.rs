@@ -10,6 +10,7 @@
 //! | `dead_letter` | a change that could not be applied (`notes.rs`) |
 //! | `skipped` | a key that a merge left out (`merge.rs`, `notes.rs`) |
 //! | `was_empty` | a table that a merge writes and that held no row before (`notes.rs`) |
+//! | `made` | a table that was made because a rule writes it (`notes.rs`) |
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::target::{Checkpoint, CopyStage, SessionLock, TableCopy};
 pub const SCHEMA: &str = "switchyard";
 
 /// What brings the tables from layout `n` to `n + 1`. Append; never change what was released.
-const LAYOUTS: [&str; 3] = ["
+const LAYOUTS: [&str; 4] = ["
 CREATE TABLE switchyard.checkpoint (
     name text PRIMARY KEY, epoch bigint NOT NULL, stage text NOT NULL, log jsonb, position text, consistent_at text,
     committed_at bigint, created_at timestamptz NOT NULL DEFAULT pg_catalog.now(), updated_at timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -61,11 +62,15 @@ ALTER TABLE switchyard.table_copy ADD COLUMN rules text NOT NULL DEFAULT '[]';",
 CREATE TABLE switchyard.was_empty (
     name text NOT NULL, table_schema text NOT NULL, table_name text NOT NULL, PRIMARY KEY (name, table_schema, table_name)
 );
-COMMENT ON TABLE switchyard.was_empty IS 'Switchyard: tables that a merge writes and that held no row before';"];
+COMMENT ON TABLE switchyard.was_empty IS 'Switchyard: tables that a merge writes and that held no row before';", "
+CREATE TABLE switchyard.made (
+    name text NOT NULL, table_schema text NOT NULL, table_name text NOT NULL, PRIMARY KEY (name, table_schema, table_name)
+);
+COMMENT ON TABLE switchyard.made IS 'Switchyard: tables that were made because a rule writes them';"];
 
 /// The tables, in an order in which they can be dropped.
-const TABLES: [&str; 8] =
-    ["was_empty", "skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
+const TABLES: [&str; 9] =
+    ["made", "was_empty", "skipped", "dead_letter", "restore", "chunk", "table_copy", "checkpoint", "layout"];
 
 /// How long a newcomer waits for a predecessor's session that is about to go.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -225,7 +230,8 @@ fn privileges(denied: bool, e: Error) -> Error {
     }
 }
 
-async fn exists(client: &Client, table: &str) -> Result<bool> {
+/// Whether the schema has that table.
+pub(super) async fn exists(client: &Client, table: &str) -> Result<bool> {
     // Not to_regclass: that needs USAGE on the schema.
     let doing = "looking for Switchyard's bookkeeping on the target";
     let row = client
@@ -547,6 +553,8 @@ pub async fn forget(client: &mut Client, name: &str) -> Result<Vec<String>> {
     if layout(client).await? == 0 {
         return Ok(Vec::new());
     }
+    // An older version may have made it, without tables that are named below.
+    ensure(client).await?;
     let mut said = Vec::new();
     let tx = client.transaction().await.map_err(|e| wrap(doing, &e))?;
     tx.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[&lock_key("/layout")])

@@ -23,7 +23,7 @@ const INDEXED_WHOLE: u32 = 600;
 
 /// Whether schemas of that dialect are understood here.
 pub fn understands(dialect: &str) -> bool {
-    matches!(dialect, "mysql" | "mariadb")
+    matches!(dialect, "mysql" | "mariadb" | "mongo")
 }
 
 /// Statements that make the tables of `script` here.
@@ -38,33 +38,30 @@ pub fn adopt(script: SchemaScript, homes: &Homes) -> Result<SchemaScript> {
             return Err(no_column(name, column));
         }
     }
-    let mut writer = Writer {
-        homes,
-        tables,
-        placed: types::place_all(tables, homes),
-        taken: HashSet::new(),
-        objects: Vec::new(),
-        remarks: script.remarks.clone(),
-    };
-    writer.schemas();
-    for t in tables {
-        writer.table(t)?;
-    }
-    for t in tables {
-        writer.keys(t);
-    }
-    for t in tables {
-        writer.foreign_keys(t);
-    }
+    let mut writer = Writer::new(tables, homes, types::place_all(tables, homes));
+    writer.remarks = script.remarks.clone();
+    writer.all()?;
     writer.said_once();
     let (objects, remarks) = (writer.objects, writer.remarks);
-    Ok(SchemaScript {
-        dialect: "postgres".into(),
-        preamble: "SET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;".into(),
-        objects,
-        remarks,
-        ..script
-    })
+    Ok(SchemaScript { dialect: "postgres".into(), preamble: PREAMBLE.into(), objects, remarks, ..script })
+}
+
+/// What sessions that run such statements set.
+pub(super) const PREAMBLE: &str = "SET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;";
+
+/// Objects that make the tables with these types, and what is to be said about them.
+///
+/// # Errors
+/// `Fatal` for names that are too long.
+pub(super) fn objects<'a>(
+    tables: &'a [TableDef],
+    homes: &'a Homes,
+    placed: HashMap<(&'a TableName, &'a str), Placed>,
+) -> Result<(Vec<SchemaObject>, Vec<String>)> {
+    let mut writer = Writer::new(tables, homes, placed);
+    writer.exact = true;
+    writer.all()?;
+    Ok((writer.objects, writer.remarks))
 }
 
 /// The table as [`adopt`] makes it here, as far as one table by itself tells: a column that refers to a counter may be
@@ -140,7 +137,7 @@ fn no_column(table: &TableName, column: &str) -> Error {
 }
 
 /// Tables and columns keep their names: rows find them by these.
-fn fits(table: &TableName, name: &str) -> Result<()> {
+pub(super) fn fits(table: &TableName, name: &str) -> Result<()> {
     if name.len() <= LONGEST_NAME {
         return Ok(());
     }
@@ -150,7 +147,7 @@ fn fits(table: &TableName, name: &str) -> Result<()> {
     .hint("make the table on the target under another name, and write a rule: [[rule]] from, to, rename"))
 }
 
-fn counts(placed: &Placed) -> bool {
+pub(super) fn counts(placed: &Placed) -> bool {
     matches!(placed.kind, Kind::Int2 | Kind::Int4 | Kind::Int8)
 }
 
@@ -160,11 +157,32 @@ struct Writer<'a> {
     placed: HashMap<(&'a TableName, &'a str), Placed>,
     /// Names of relations, by schema: tables, indexes and sequences share them.
     taken: HashSet<(String, String)>,
+    /// Names of indexes are what they should be here.
+    exact: bool,
     objects: Vec<SchemaObject>,
     remarks: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
+    fn new(tables: &'a [TableDef], homes: &'a Homes, placed: HashMap<(&'a TableName, &'a str), Placed>) -> Writer<'a> {
+        let (taken, objects, remarks) = (HashSet::new(), Vec::new(), Vec::new());
+        Writer { homes, tables, placed, taken, exact: false, objects, remarks }
+    }
+
+    fn all(&mut self) -> Result<()> {
+        self.schemas();
+        for t in self.tables {
+            self.table(t)?;
+        }
+        for t in self.tables {
+            self.keys(t);
+        }
+        for t in self.tables {
+            self.foreign_keys(t);
+        }
+        Ok(())
+    }
+
     fn push(&mut self, kind: &str, here: &TableName, name: String, of: &TableName, stage: Stage, sql: String) {
         self.objects.push(SchemaObject {
             kind: kind.to_owned(),
@@ -244,6 +262,9 @@ impl<'a> Writer<'a> {
     fn column(&mut self, t: &'a TableDef, c: &'a ColumnDef) -> String {
         let Some(placed) = self.placed(&t.name, &c.name).cloned() else { return String::new() };
         let mut sql = format!("{} {}", quoted(&c.name), placed.type_name);
+        if let Some(collation) = &placed.collation {
+            sql.push_str(&format!(" COLLATE {collation}"));
+        }
         let name = &c.name;
         if c.generated.is_some() {
             self.remark(&t.name, format!("column {name:?} is computed at the source and an ordinary column here"));
@@ -315,7 +336,7 @@ impl<'a> Writer<'a> {
     /// An index is a table's own at the source and its schema's here.
     fn index_name(&mut self, t: &TableDef, here: &TableName, name: &str) -> String {
         let begins = name.strip_prefix(&here.name).is_some_and(|rest| rest.starts_with('_'));
-        let wanted = if begins { name.to_owned() } else { format!("{}_{name}", here.name) };
+        let wanted = if begins || self.exact { name.to_owned() } else { format!("{}_{name}", here.name) };
         let name = self.claim(here.schema.clone(), &wanted);
         if wanted.len() > LONGEST_NAME {
             self.remark(&t.name, format!("index {wanted} is called {name} here"));

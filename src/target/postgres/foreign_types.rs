@@ -17,15 +17,17 @@ pub struct Placed {
     pub kind: Kind,
     /// What it holds, in full.
     pub data: DataType,
-    /// Whether a rule chose it.
+    /// Whether a rule chose it, or it is the source's own.
     pub chosen: bool,
+    /// The column's collation, if it is not the type's; as SQL writes it.
+    pub collation: Option<String>,
 }
 
 /// The type of one column. `numbered`: the server counts in it, or in what it refers to.
 pub fn place(data: &DataType, numbered: bool, chosen: Option<&str>) -> Placed {
     if let Some(name) = chosen {
         let (kind, data) = typename::named(name);
-        return Placed { type_name: name.trim().to_owned(), kind, data, chosen: true };
+        return Placed { type_name: name.trim().to_owned(), kind, data, chosen: true, collation: None };
     }
     let data = match data {
         // Written as a truth value and read as one by every driver and mapper of its engine.
@@ -44,7 +46,7 @@ pub fn place(data: &DataType, numbered: bool, chosen: Option<&str>) -> Placed {
         DataType::Time { fraction, zone, .. } => DataType::Time { fraction, span: false, zone },
         other => other,
     };
-    Placed { type_name, kind, data, chosen: false }
+    Placed { type_name, kind, data, chosen: false, collation: None }
 }
 
 /// The types of all columns of `tables`, by table and column. A column that refers to one that counts is of its type,

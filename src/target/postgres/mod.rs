@@ -13,6 +13,7 @@ pub mod fit;
 mod foreign;
 mod foreign_types;
 pub mod load;
+mod made;
 mod merge;
 mod notes;
 mod present;
@@ -36,6 +37,7 @@ use crate::pgwire::errors::wrap;
 use crate::pgwire::scan::PgScanner;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{Applier, Checkpoint, Loader, SessionLock, TableCopy, Target, TargetOptions, unknown_dialect};
+use crate::transform::made::{MadeSchema, MadeTable};
 use crate::transform::rules::Homes;
 
 /// Connections that make one table's indexes side by side.
@@ -129,6 +131,24 @@ impl Target for PostgresTarget {
             true => foreign::adopted(&script.tables, tables, homes),
             false => tables.iter().map(|t| self.adopt_table(engine, t, homes)).collect(),
         }
+    }
+    async fn adopt_made(&self, schema: &MadeSchema, homes: &Homes) -> Result<SchemaScript> {
+        match schema.dialect.as_str() {
+            dialect if dialect == self.engine() || foreign::understands(dialect) => made::adopt(schema, homes),
+            dialect => Err(unknown_dialect(dialect, self.engine())),
+        }
+    }
+    fn adopt_made_table(&self, engine: &str, made: &MadeTable) -> Result<Table> {
+        match engine {
+            engine if engine == self.engine() || foreign::understands(engine) => made::adopt_table(engine, made),
+            engine => Err(unknown_dialect(engine, self.engine())),
+        }
+    }
+    async fn note_made(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        notes::note_made(&*self.control().await?, &self.name, epoch, tables).await
+    }
+    async fn noted_made(&self) -> Result<Vec<TableName>> {
+        notes::noted_made(&*self.control().await?, &self.name).await
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         bookkeeping::lock(&self.info, &self.name).await

@@ -1,8 +1,9 @@
-//! Notes about rows: what was set aside, what merges left out, and which tables held none before.
+//! Notes about rows and tables: what was set aside, what merges left out, which tables held no row before, and which the
+//! migration makes for its rules.
 
 use tokio_postgres::Client;
 
-use super::bookkeeping::fenced;
+use super::bookkeeping::{exists, fenced};
 use crate::change::DeadLetter;
 use crate::error::Result;
 use crate::pgwire::errors::wrap;
@@ -81,5 +82,32 @@ pub async fn note_empty(client: &Client, name: &str, epoch: i64, tables: &[Table
 pub async fn noted_empty(client: &Client, name: &str) -> Result<Vec<TableName>> {
     let sql = "SELECT table_schema, table_name FROM switchyard.was_empty WHERE name = $1 ORDER BY 1, 2";
     let rows = client.query(sql, &[&name]).await.map_err(|e| wrap("reading which tables held no rows before", &e))?;
+    Ok(rows.iter().map(|r| TableName::new(r.get::<_, String>(0), r.get::<_, String>(1))).collect())
+}
+
+/// Notes that the migration makes these tables.
+pub async fn note_made(client: &Client, name: &str, epoch: i64, tables: &[TableName]) -> Result<()> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().map(|t| (t.schema.as_str(), t.name.as_str())).unzip();
+    let ours: i64 = client
+        .query_one(
+            "WITH fence AS (SELECT FROM switchyard.checkpoint WHERE name = $1 AND epoch = $2 FOR SHARE),
+             noted AS (INSERT INTO switchyard.made (name, table_schema, table_name)
+                       SELECT $1, s, t FROM fence, unnest($3::text[], $4::text[]) AS w (s, t) ON CONFLICT DO NOTHING)
+             SELECT count(*) FROM fence",
+            &[&name, &epoch, &schemas, &names],
+        )
+        .await
+        .map_err(|e| wrap("noting which tables the rules make", &e))?
+        .get(0);
+    if ours == 1 { Ok(()) } else { Err(fenced(name, epoch)) }
+}
+
+/// The tables that the migration makes for its rules; none before there is any bookkeeping.
+pub async fn noted_made(client: &Client, name: &str) -> Result<Vec<TableName>> {
+    if !exists(client, "made").await? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT table_schema, table_name FROM switchyard.made WHERE name = $1 ORDER BY 1, 2";
+    let rows = client.query(sql, &[&name]).await.map_err(|e| wrap("reading which tables the rules made", &e))?;
     Ok(rows.iter().map(|r| TableName::new(r.get::<_, String>(0), r.get::<_, String>(1))).collect())
 }

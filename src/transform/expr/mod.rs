@@ -52,6 +52,11 @@ pub fn kind_of_name(name: &str) -> Kind {
     Type::of_cast(name).base.kind()
 }
 
+/// What stands in parentheses behind the name of a type that has such: a length, a precision and scale, digits of a second.
+pub fn modifier_of_name(name: &str) -> Option<(i32, i32)> {
+    Type::of_cast(name).modifier
+}
+
 /// A column that expressions may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
@@ -254,7 +259,18 @@ impl Expr {
     /// When PostgreSQL has no assignment cast, or a constant does not fit. Types that are not built in (an enum, a
     /// domain) take any text; the server that has them looks at it.
     pub fn assign_to(self, kind: Kind, type_name: &str) -> Result<Expr, ExprError> {
-        let to = Type::of_column(kind, type_name);
+        self.cast(&Type::of_column(kind, type_name), Context::Assignment)
+    }
+
+    /// The same truth value as 1 or 0.
+    ///
+    /// # Errors
+    /// When it is no truth value.
+    pub fn as_number(self) -> Result<Expr, ExprError> {
+        self.cast(&Base::Int4.into(), Context::Explicit)
+    }
+
+    fn cast(self, to: &Type, context: Context) -> Result<Expr, ExprError> {
         let typed = typed::Typed {
             node: self.node,
             ty: self.ty,
@@ -264,7 +280,7 @@ impl Expr {
             line: 1,
             column: 1,
         };
-        Ok(Expr::finish(typed.cast(&to, Context::Assignment)?, &self.sql))
+        Ok(Expr::finish(typed.cast(to, context)?, &self.sql))
     }
 
     /// The result for one row. A bare column's result may be [`Datum::Unsent`].

@@ -60,6 +60,11 @@ impl Config {
         self.of_target.push_str("create_schema = false\n");
         self
     }
+    /// What is missing on the target is made, whatever was said before.
+    pub fn schema_made(mut self) -> Config {
+        self.of_target.clear();
+        self
+    }
     /// Dates that are none become NULL.
     pub fn zero_dates_as_null(mut self) -> Config {
         self.of_source.push_str("zero_dates = \"null\"\n");
