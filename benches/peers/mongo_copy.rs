@@ -41,8 +41,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         let mut daemon = migration.start()?;
         let first = daemon.wait_until("copying", PATIENCE, |s| s["snapshot"]["rows_copied"].as_u64() > Some(0))?;
         let all = args.documents;
-        let last =
-            daemon.wait_until("copied", PATIENCE, |s| s["snapshot"]["rows_copied"].as_u64() >= Some(all))?;
+        let last = daemon.wait_until("copied", PATIENCE, |s| s["snapshot"]["rows_copied"].as_u64() >= Some(all))?;
         let done = daemon.wait_until("consistent", PATIENCE, |s| {
             (s["phase"] == "tailing" || s["phase"] == "ready") && s["stream"]["consistent"] == true
         })?;
@@ -84,6 +83,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
     for series in [&processor, &memory] {
         table.row(format!("{} | {} | ", series.name, cells(&series.values)));
     }
-    table.note("Target: at least 300 000 documents/s; at most 128 MB of memory, plus three times the largest document.");
+    table
+        .note("Target: at least 300 000 documents/s; at most 128 MB of memory, plus three times the largest document.");
     Ok(table)
 }

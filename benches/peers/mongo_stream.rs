@@ -64,8 +64,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         args.mongo_events,
         args.rounds
     );
-    let mut table =
-        Table::new(title, &["", "seconds, median", "min–max", "updates/s, median", "min–max"]);
+    let mut table = Table::new(title, &["", "seconds, median", "min–max", "updates/s, median", "min–max"]);
     for series in [&raw, &ours] {
         let rates: Vec<f64> = series.values.iter().map(|s| args.mongo_events as f64 / s).collect();
         table.row(format!("{} | {} | {}", series.name, cells(&series.values), cells(&rates)));

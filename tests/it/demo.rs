@@ -68,7 +68,7 @@ fn given_mongo_and_postgres_when_the_demo_is_run_then_nothing_is_lost() {
     for line in ["lost writes: 0", "rolled-back writes that appeared: 0"] {
         assert!(text.lines().any(|l| l == line), "{text}");
     }
-    assert!(text.contains("rows in 8 tables: all equal") && text.contains("31 definitions: all equal"), "{text}");
+    assert!(text.contains("rows in 8 tables: all equal") && text.contains("35 definitions: all equal"), "{text}");
     assert!(text.contains("nothing left behind") && text.contains("a field `channel`"), "{text}");
     assert!(text.contains("url = \"mongodb://root:${SOURCE_PASSWORD}@127.0.0.1"), "{text}");
     assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");

@@ -54,21 +54,31 @@ fn given_the_example_for_documents_when_run_then_tables_keys_and_references_are_
         rows.into_iter().map(|r| r.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
     };
     let text = |sql: &mut crate::support::Sql| {
-        rows(sql, &format!("select concat_ws(' ', name, code, position, quantity, price, state, total) from ({bought}) x"))
+        rows(
+            sql,
+            &format!("select concat_ws(' ', name, code, position, quantity, price, state, total) from ({bought}) x"),
+        )
     };
     assert_eq!(text(&mut sql), ["P1 A11 1 2 0.1000 placed 9.9900", "P1 A12 2 2 0.1000 placed 9.9900"]);
     let related = "select a.code || r.position || b.code from article_related r join articles a on a.id = r.article_id \
         join articles b on b.id = r.related_id order by 1";
     assert_eq!(rows(&mut sql, related), ["A111A12", "A112A13", "A113A12", "A131A11"]);
     assert_eq!(
-        rows(&mut sql, "select concat_ws(' ', address_city, address_zip, tags[2], born, vip, more) from people limit 1"),
+        rows(
+            &mut sql,
+            "select concat_ws(' ', address_city, address_zip, tags[2], born, vip, more) from people limit 1"
+        ),
         [r#"Bern 3000 b,c 1969-12-31 f {"nick": "x", "address": {"geo": [1, 2]}}"#]
     );
     assert_eq!(rows(&mut sql, "select more::text from events"), [r#"{"more": 5}"#]);
     assert_eq!(rows(&mut sql, "select _id || doc::text from others"), [r#"7{"x": 1, "_id": 7}"#]);
     // The same in the stream: lists that grow, shrink and go, parents that go.
     pair.update("orders", id(21), doc! { "$pull": { "items": { "article": id(11) } } });
-    pair.update("orders", id(22), doc! { "$push": { "items": { "article": id(13), "quantity": 1 } }, "$set": { "state": "paid" } });
+    pair.update(
+        "orders",
+        id(22),
+        doc! { "$push": { "items": { "article": id(13), "quantity": 1 } }, "$set": { "state": "paid" } },
+    );
     pair.update("articles", id(11), doc! { "$unset": { "related": "" } });
     pair.update("people", id(1), doc! { "$set": { "address.city": "Genf" }, "$unset": { "nick": "" } });
     pair.insert("orders", vec![order(23, 1, &[11])]);

@@ -12,8 +12,7 @@ use crate::mongowire::errors::wrap;
 /// The rules are those of the example that is shipped: what is shown works.
 const EXAMPLE: &str = include_str!("../../../config/mongo-to-postgres.toml");
 /// The demo's probes, whose number is looked for at the target.
-const PULSE: &str =
-    "\n[[rule]]\nfrom = \"shop.pulse\"\nto = \"public.pulse\"\nrename = { _id = \"n\" }\ndrop = [\"rest\"]\nfields = { _id = \"bigint\" }\n";
+const PULSE: &str = "\n[[rule]]\nfrom = \"shop.pulse\"\nto = \"public.pulse\"\nrename = { _id = \"n\" }\ndrop = [\"rest\"]\nfields = { _id = \"bigint\" }\n";
 /// What is changed about the documents while everything runs.
 pub const ALTERATION: &str = "events get a field `channel`, which no rule names: it goes into the column `more`";
 
@@ -88,7 +87,8 @@ impl Documents {
         let failed = |e| wrap("connecting to a private server", &e);
         let mut options = ClientOptions::parse(url).await.map_err(failed)?;
         options.app_name = Some("shop".into());
-        options.write_concern = Some(WriteConcern::builder().w(mongodb::options::Acknowledgment::Majority).journal(true).build());
+        options.write_concern =
+            Some(WriteConcern::builder().w(mongodb::options::Acknowledgment::Majority).journal(true).build());
         let client = Client::with_options(options).map_err(failed)?;
         Ok(Documents { database: client.database(database), client })
     }
@@ -139,7 +139,9 @@ impl Documents {
         self.insert("orders", s.orders, move |n| order(n, n, s, None)).await?;
         self.insert("events", s.events, |n| event(n, "view", None)).await?;
         self.insert("notes", s.notes, note).await?;
-        for (collection, field) in [("orders", "person"), ("orders", "created"), ("people", "email"), ("events", "write_id")] {
+        for (collection, field) in
+            [("orders", "person"), ("orders", "created"), ("people", "email"), ("events", "write_id")]
+        {
             let index = doc! { "key": { field: 1 }, "name": field };
             let made = self.database.run_command(doc! { "createIndexes": collection, "indexes": [index] }).await;
             made.map_err(|e| wrap("making the shop's indexes", &e))?;
@@ -283,7 +285,10 @@ mod tests {
     #[test]
     fn given_the_shipped_example_when_its_rules_are_taken_then_they_are_whole_and_without_remarks() {
         let text = rules();
-        assert!(text.contains("[tables]") && text.matches("[[rule]]").count() == 5 && !text.contains("[api]"), "{text}");
+        assert!(
+            text.contains("[tables]") && text.matches("[[rule]]").count() == 5 && !text.contains("[api]"),
+            "{text}"
+        );
         assert!(text.lines().all(|l| !l.starts_with('#') && l.chars().count() <= 92), "{text}");
         let parsed: toml::Value = toml::from_str(&text).unwrap();
         assert_eq!(parsed["rule"].as_array().unwrap().len(), 5);

@@ -85,7 +85,9 @@ const MADE: [Made; 8] = [
         rows: |d| {
             let article = key(ARTICLES, d.get("_id"))?;
             let items = d.get_array("related").ok()?.iter().enumerate();
-            let row = |(i, item): (usize, &Bson)| Some(vec![Some(article.clone()), Some((i + 1).to_string()), key(ARTICLES, Some(item))]);
+            let row = |(i, item): (usize, &Bson)| {
+                Some(vec![Some(article.clone()), Some((i + 1).to_string()), key(ARTICLES, Some(item))])
+            };
             items.map(row).collect()
         },
     },
@@ -271,7 +273,8 @@ pub async fn tables(
         };
         if here != there {
             let mut balance = Balance::new();
-            let entry = |row: &[Option<&[u8]>]| (form.key(row), format!("{:032x}", u128::from_le_bytes(form.hash(row))));
+            let entry =
+                |row: &[Option<&[u8]>]| (form.key(row), format!("{:032x}", u128::from_le_bytes(form.hash(row))));
             at_source(source, made, |row| *balance.entry(entry(row)).or_default() += 1).await?;
             at_target(target, made, |row| *balance.entry(entry(row)).or_default() -= 1).await?;
             compared.differences = named(&balance);
@@ -287,7 +290,8 @@ pub async fn tables(
 }
 
 async fn at_source(source: &Documents, made: &Made, mut look: impl FnMut(&[Option<&[u8]>])) -> Result<()> {
-    let strange = || Error::fatal(format!("comparing: {} holds a document that the demo did not write", made.collection));
+    let strange =
+        || Error::fatal(format!("comparing: {} holds a document that the demo did not write", made.collection));
     let each = |document: &Document| {
         for row in (made.rows)(document).ok_or_else(strange)? {
             let fields: Vec<_> = row.iter().map(|f| f.as_deref().map(str::as_bytes)).collect();
@@ -305,16 +309,18 @@ async fn at_target(target: &mut Session, made: &Made, look: impl FnMut(&[Option<
 }
 
 /// What the rules promise of the tables: columns beyond the documents' fields are compared with the rows.
-const DEFINED: [&str; 31] = [
+const DEFINED: [&str; 35] = [
     "primary key people (id)",
     "unique people (legacy_id)",
     "index people (email)",
+    "not null people.legacy_id",
     "not null people.name",
     "not null people.joined",
     "not null people.vip",
     "primary key articles (id)",
     "unique articles (legacy_id)",
     "index articles (code)",
+    "not null articles.legacy_id",
     "not null articles.code",
     "primary key article_related (article_id, position)",
     "index article_related (related_id)",
@@ -325,6 +331,7 @@ const DEFINED: [&str; 31] = [
     "index orders (person_id)",
     "index orders (created)",
     "foreign key orders (person_id) to people, on delete a",
+    "not null orders.legacy_id",
     "not null orders.created",
     "not null orders.state",
     "primary key order_items (order_id, position)",
@@ -336,6 +343,7 @@ const DEFINED: [&str; 31] = [
     "index events (write_id)",
     "not null events.at",
     "primary key notes (_id)",
+    "not null notes.doc",
     "primary key pulse (n)",
 ];
 
@@ -391,7 +399,10 @@ mod tests {
     #[test]
     fn given_fields_with_columns_when_the_rest_is_asked_for_then_only_what_is_left_is_in_it() {
         let d = doc! { "_id": 1, "a": 1, "b": { "c": 2, "d": date(1) } };
-        assert_eq!(rest(&d, &["a"], Some(("b", &["c"]))).unwrap(), r#"{"b":{"d":{"$date":"1970-01-01T00:00:00.001Z"}}}"#);
+        assert_eq!(
+            rest(&d, &["a"], Some(("b", &["c"]))).unwrap(),
+            r#"{"b":{"d":{"$date":"1970-01-01T00:00:00.001Z"}}}"#
+        );
         assert_eq!(rest(&d, &["a"], Some(("b", &["c", "d"]))), None);
     }
 }

@@ -12,8 +12,8 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::{Fate, Ledger, Thing};
 use super::documents::Documents;
+use super::ledger::{Fate, Ledger, Thing};
 use super::portable::uuid;
 use super::shop::{self, Shop};
 use super::side::{Engine, Session};

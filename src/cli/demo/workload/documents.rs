@@ -191,8 +191,14 @@ impl Writer {
     fn next(&mut self) -> Plan {
         let n = self.number();
         let write = n as i64;
-        let mut plan =
-            Plan { what: "order", writes: Vec::new(), ending: Ending::Commit, write, fates: Vec::new(), own: Vec::new() };
+        let mut plan = Plan {
+            what: "order",
+            writes: Vec::new(),
+            ending: Ending::Commit,
+            write,
+            fates: Vec::new(),
+            own: Vec::new(),
+        };
         let dice = self.rng.random_range(0..100);
         // What has nothing to change yet becomes an order.
         if self.body(dice, n, &mut plan).is_none() {
@@ -265,7 +271,10 @@ impl Writer {
             }
             2 => ("pull", doc! { "$pull": { "items": { "quantity": { "$lt": 3 } } }, "$set": set(doc! {}) }),
             3 => ("unset", doc! { "$unset": { "ship_to": "", "items.0.note": "" }, "$set": set(doc! {}) }),
-            4 => ("ship", doc! { "$set": set(doc! { "state": "shipped", "ship_to.since": documents::date(w), "parcel": { "no": w } }) }),
+            4 => (
+                "ship",
+                doc! { "$set": set(doc! { "state": "shipped", "ship_to.since": documents::date(w), "parcel": { "no": w } }) },
+            ),
             _ => ("empty", doc! { "$set": set(doc! { "items": [] }) }),
         };
         plan.what = what;
@@ -320,7 +329,9 @@ impl Writer {
             0 => doc! { "$push": { "tags": format!("t{w}") }, "$set": set(doc! {}) },
             1 => doc! { "$pull": { "tags": "neu" }, "$set": set(doc! {}) },
             2 => doc! { "$unset": { "nick": "", "address.zip": "" }, "$set": set(doc! {}) },
-            3 => doc! { "$set": set(doc! { "address.city": format!("Ort {w} 🏠"), "born": null, "credit": amount(-w) }) },
+            3 => {
+                doc! { "$set": set(doc! { "address.city": format!("Ort {w} 🏠"), "born": null, "credit": amount(-w) }) }
+            }
             _ => doc! { "$set": set(doc! { "vip": true, "prefs.lang": "fr" }), "$rename": { "nick": "called" } },
         };
         plan.writes.push(Write::Update("people", key, change));
@@ -360,7 +371,9 @@ impl Writer {
             0 => doc! { "$push": { "related": other }, "$set": set(doc! {}) },
             1 => doc! { "$pull": { "related": other }, "$set": set(doc! {}) },
             2 => doc! { "$set": set(doc! { "related": [other, key, other] }) },
-            _ => doc! { "$set": set(doc! { "price": amount(w % 1_000_000), "weight": w as f64 / 8.0 }), "$unset": { "sizes": "" } },
+            _ => {
+                doc! { "$set": set(doc! { "price": amount(w % 1_000_000), "weight": w as f64 / 8.0 }), "$unset": { "sizes": "" } }
+            }
         };
         plan.writes.push(Write::Update("articles", key, change));
         plan.fates.push((Thing::Article, key, Fate::There(Some(w))));
