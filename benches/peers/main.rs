@@ -15,12 +15,18 @@
 //! | `my_load.rs` | the load of sysbench's `oltp_write_only` |
 //! | `my_copy.rs` | `my-copy` and `pg-my-copy` |
 //! | `my_stream.rs` `my_capture.rs` `my_memory.rs` | one sub-benchmark each, with MySQL as source |
+//! | `mongo_rig.rs` | MongoDB servers with the same settings, documents, change streams read raw |
+//! | `mongo_copy.rs` `mongo_stream.rs` `mongo_capture.rs` | one sub-benchmark each, with MongoDB as source |
 
 mod capture;
 mod copy;
 mod daemon;
 mod latency;
 mod memory;
+mod mongo_capture;
+mod mongo_copy;
+mod mongo_rig;
+mod mongo_stream;
 mod my_capture;
 mod my_copy;
 mod my_load;
@@ -64,6 +70,12 @@ enum Work {
     MyCapture,
     /// The largest memory that Switchyard held between MySQL and PostgreSQL
     MyMemory,
+    /// A copy of MongoDB into typed columns of PostgreSQL, and the memory that it held
+    MongoCopy,
+    /// A backlog of updates of MongoDB until PostgreSQL is level
+    MongoStream,
+    /// Reading a backlog of MongoDB's change stream without a target
+    MongoCapture,
 }
 
 /// Measure Switchyard beside its peers.
@@ -99,6 +111,12 @@ struct Args {
     /// Transactions of a backlog of MySQL: four row changes each
     #[arg(long, default_value_t = 60_000)]
     my_transactions: u64,
+    /// Documents of the collection that is copied from MongoDB: about 170 bytes each
+    #[arg(long, default_value_t = 1_000_000)]
+    documents: u64,
+    /// Events of a backlog of MongoDB
+    #[arg(long, default_value_t = 200_000)]
+    mongo_events: u64,
     /// Size of the table whose copy's memory is measured; 0 leaves it out. Needs 2.5 times that on disk
     #[arg(long, default_value_t = 0)]
     gigabytes: u64,
@@ -133,6 +151,9 @@ fn main() -> anyhow::Result<()> {
             Work::MyStream => my_stream::run(&rig, &args)?,
             Work::MyCapture => my_capture::run(&rig, &args)?,
             Work::MyMemory => my_memory::run(&rig, &args)?,
+            Work::MongoCopy => mongo_copy::run(&rig, &args)?,
+            Work::MongoStream => mongo_stream::run(&rig, &args)?,
+            Work::MongoCapture => mongo_capture::run(&rig, &args)?,
         };
         println!("{table}\nLoad average before {before}, after {}.\n", report::load());
     }

@@ -3,23 +3,28 @@
 //! | file | responsibility |
 //! |---|---|
 //! | `story.rs` | the seven steps |
-//! | `side.rs` | a private server of any engine, and SQL sessions on it |
+//! | `side.rs` | a private server of any engine, and connections to it |
 //! | `shop.rs` | the database between two PostgreSQL servers, and filling it |
-//! | `portable.rs` | the database between any other two engines |
+//! | `portable.rs` | the database between any other two that speak SQL |
+//! | `documents.rs` | the database in MongoDB, and filling it |
 //! | `workload.rs` | the application that writes all the time |
 //! | `workload/portable.rs` | its statements in the portable database |
+//! | `workload/documents.rs` | its writes in the database of documents |
 //! | `ledger.rs` | what the application was promised, and looking it up at the target |
 //! | `child.rs` | the daemon as a child process |
 //! | `probe.rs` | lag as an application sees it |
 //! | `compare.rs` | every row and every definition on both sides |
 //! | `canonical.rs` | the same across engines |
+//! | `mapped.rs` | the same between documents and the rows that rules make of them |
 //! | `summary.rs` | the figures at the end |
 //! | `screen.rs` | bars, lines, questions |
 
 mod canonical;
 mod child;
 mod compare;
+mod documents;
 mod ledger;
+mod mapped;
 mod portable;
 mod probe;
 mod screen;
@@ -41,22 +46,23 @@ use side::Engine;
 #[command(
     after_help = "What it does: starts two private servers, fills one, lets an application write to it all the time, and
 runs `switchyard check` and `switchyard run` to copy and follow it. On the way the daemon is killed once, and
-a column is added. In the end every row and every acknowledged write is looked up on the target.
+a column (of documents: a field) is added. In the end every row and every acknowledged write is looked up on the target.
 
 Examples:
   switchyard demo
   switchyard demo --rows 1000000 --seconds 60
   switchyard demo --rows 3000 --seconds 4 --yes
   switchyard demo --source mysql --target postgres
+  switchyard demo --source mongo --target postgres
 
 Everything happens in temporary folders and on loopback, and is removed at the end. Needs the server
-programs of both engines (package postgresql; scripts/servers.sh mysql|mariadb), and about 1 GB of disk with
+programs of both engines (package postgresql; scripts/servers.sh mysql|mariadb|mongo), and about 1 GB of disk with
 the default number of rows.
 
 Exit statuses: 0 nothing was lost and nothing differs; 1 otherwise; 2 wrong usage; 130 interrupted."
 )]
 pub struct DemoArgs {
-    /// Engine of the source: postgres, mysql, mariadb
+    /// Engine of the source: postgres, mysql, mariadb; mongo into postgres
     #[arg(long, value_name = "ENGINE", default_value = "postgres")]
     pub source: String,
     /// Engine of the target: postgres, mysql, mariadb
@@ -79,6 +85,11 @@ pub struct DemoArgs {
 /// Whatever kept the story from being told to its end.
 pub async fn run(args: DemoArgs) -> Result<u8> {
     let engines = (Engine::parse("--source", &args.source)?, Engine::parse("--target", &args.target)?);
+    if engines.1 == Engine::Mongo || engines.0 == Engine::Mongo && engines.1 != Engine::Postgres {
+        let pair = format!("--source {} --target {}", args.source, args.target);
+        return Err(Error::config(format!("{pair}: the demo does not have this pair"))
+            .hint("with MongoDB it shows `--source mongo --target postgres`; docs/engines.md says which pairs `switchyard run` migrates"));
+    }
     let screen = Screen::new();
     let megabytes = 300 + args.rows * 5 / 2000;
     let question = format!(

@@ -171,6 +171,7 @@ fn given_the_shipped_examples_when_parsed_then_they_are_good() {
         "mysql-to-postgres.toml",
         "postgres-to-mysql.toml",
         "mysql-to-mysql.toml",
+        "mongo-to-postgres.toml",
         "consolidate.toml",
         "legacy.toml",
     ] {

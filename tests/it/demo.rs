@@ -61,6 +61,20 @@ fn given_mariadb_and_mysql_when_the_demo_is_run_then_nothing_is_lost() {
 }
 
 #[test]
+fn given_mongo_and_postgres_when_the_demo_is_run_then_nothing_is_lost() {
+    let out = demo(&["--source", "mongo", "--rows", "2000", "--seconds", "4", "--yes"]).output().unwrap();
+    let text = text(&out);
+    assert_eq!(out.status.code(), Some(0), "{text}");
+    for line in ["lost writes: 0", "rolled-back writes that appeared: 0"] {
+        assert!(text.lines().any(|l| l == line), "{text}");
+    }
+    assert!(text.contains("rows in 8 tables: all equal") && text.contains("35 definitions: all equal"), "{text}");
+    assert!(text.contains("nothing left behind") && text.contains("a field `channel`"), "{text}");
+    assert!(text.contains("url = \"mongodb://root:${SOURCE_PASSWORD}@127.0.0.1"), "{text}");
+    assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+}
+
+#[test]
 fn given_no_server_of_an_engine_when_the_demo_is_run_then_it_says_how_to_get_one() {
     let out = demo(&["--source", "mysql", "--rows", "100", "--yes"]).env("MYSQLD", "/nowhere/mysqld").output().unwrap();
     let text = text(&out);
@@ -70,8 +84,8 @@ fn given_no_server_of_an_engine_when_the_demo_is_run_then_it_says_how_to_get_one
 
 #[test]
 fn given_an_engine_that_the_demo_does_not_know_when_asked_for_it_then_it_is_refused_at_once() {
-    for args in [["--target", "oracle"], ["--source", "mongo"]] {
-        let out = demo(&args).output().unwrap();
+    for args in [&["--target", "oracle"][..], &["--target", "mongo"], &["--source", "mongo", "--target", "mysql"]] {
+        let out = demo(args).output().unwrap();
         let text = text(&out);
         assert_eq!(out.status.code(), Some(2), "{text}");
         assert!(text.contains(&args.join(" ")) && text.contains("hint:"), "{text}");

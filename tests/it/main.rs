@@ -20,6 +20,7 @@ mod http;
 mod identities;
 mod layering;
 mod made;
+mod mongo_example;
 mod mongo_fields;
 mod mongo_source;
 mod mongo_target;

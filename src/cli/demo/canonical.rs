@@ -123,16 +123,16 @@ fn column(engine: Engine, c: &str, kind: &str) -> Column {
 }
 
 /// Which fields of a row are what.
-struct Form {
+pub struct Form {
     /// Whether a field is JSON.
-    json: Vec<bool>,
+    pub json: Vec<bool>,
     /// Which fields are the key.
-    keys: Vec<usize>,
+    pub keys: Vec<usize>,
 }
 
 impl Form {
     /// The digest of a row in canonical form.
-    fn hash(&self, row: &[Option<&[u8]>]) -> [u8; 16] {
+    pub fn hash(&self, row: &[Option<&[u8]>]) -> [u8; 16] {
         let mut md5 = Md5::new();
         for (i, field) in row.iter().enumerate() {
             let parsed = match field {
@@ -148,7 +148,8 @@ impl Form {
         md5.finalize().into()
     }
 
-    fn key(&self, row: &[Option<&[u8]>]) -> String {
+    /// The key of a row, for people.
+    pub fn key(&self, row: &[Option<&[u8]>]) -> String {
         if self.keys.is_empty() {
             return "(no key)".to_owned();
         }

@@ -19,15 +19,27 @@ pub enum Thing {
     Customer,
     /// By article and size, `SKU-1|2`.
     Stock,
+    /// A document's, by ObjectId.
+    Person,
+    /// A document's, by ObjectId.
+    Article,
 }
 
 impl Thing {
-    /// Every kind.
-    pub const ALL: [Thing; 5] = [Thing::Order, Thing::Session, Thing::Text, Thing::Customer, Thing::Stock];
+    /// Every kind that is in a shop.
+    fn of(shop: Shop) -> &'static [Thing] {
+        match shop {
+            Shop::Documents => &[Thing::Order, Thing::Person, Thing::Article],
+            _ => &[Thing::Order, Thing::Session, Thing::Text, Thing::Customer, Thing::Stock],
+        }
+    }
 
     /// Last write and key of every row.
     fn question(self, shop: Shop, engine: Engine) -> String {
         match self {
+            Thing::Order if shop == Shop::Documents => "SELECT last_write, legacy_id FROM orders".to_owned(),
+            Thing::Person => "SELECT last_write, legacy_id FROM people".to_owned(),
+            Thing::Article => "SELECT last_write, legacy_id FROM articles".to_owned(),
             Thing::Order => "SELECT last_write, id FROM orders".to_owned(),
             Thing::Session => "SELECT last_write, id FROM sessions".to_owned(),
             Thing::Text => "SELECT last_write, sku FROM product_texts".to_owned(),
@@ -46,6 +58,8 @@ impl Thing {
             Thing::Text => "product text",
             Thing::Customer => "customer",
             Thing::Stock => "stock",
+            Thing::Person => "person",
+            Thing::Article => "article",
         }
     }
 }
@@ -103,7 +117,7 @@ pub async fn look_up(ledger: &Ledger, shop: Shop, target: &mut Session) -> Resul
         *seen.entry(side::number(&row, 0)?).or_default() += 1;
     }
     let mut rows: HashMap<Thing, HashMap<String, Option<i64>>> = HashMap::new();
-    for thing in Thing::ALL {
+    for &thing in Thing::of(shop) {
         let of = rows.entry(thing).or_default();
         for mut row in target.rows(doing, &thing.question(shop, engine)).await? {
             let key: Vec<String> = row.drain(1..).map(Option::unwrap_or_default).collect();

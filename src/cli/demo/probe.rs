@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::side::{self, Session};
+use super::side::{self, Origin, Session};
 use crate::error::{Error, Result};
 
 /// Between two probes.
@@ -56,7 +56,7 @@ impl Drop for Probe {
 
 impl Probe {
     /// Starts sending and watching; the target's table must exist.
-    pub fn start(source: Session, target: Session) -> Probe {
+    pub fn start(source: Origin, target: Session) -> Probe {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let stop_sending = CancellationToken::new();
         let sender = tokio::spawn(send(source, shared.clone(), stop_sending.clone()));
@@ -128,14 +128,13 @@ impl Probe {
     }
 }
 
-async fn send(mut source: Session, shared: Arc<Mutex<Shared>>, stop: CancellationToken) -> Result<()> {
-    let doing = "sending a probe";
+async fn send(mut source: Origin, shared: Arc<Mutex<Shared>>, stop: CancellationToken) -> Result<()> {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     for n in 1_i64.. {
         // Asked before the insert: after a stop one last probe follows whatever was committed before the stop.
         let last = stop.is_cancelled();
-        source.run(doing, &format!("INSERT INTO pulse VALUES ({n})")).await?;
+        source.pulse(n).await?;
         let committed = Instant::now();
         {
             shared.lock().unwrap_or_else(PoisonError::into_inner).waiting.push((n, committed));

@@ -12,12 +12,18 @@ pub enum Shop {
     Native,
     /// With what two engines can both hold.
     Portable,
+    /// As documents, of which rules make tables.
+    Documents,
 }
 
 impl Shop {
     /// The shop for a pair.
     pub fn of(source: Engine, target: Engine) -> Shop {
-        if (source, target) == (Engine::Postgres, Engine::Postgres) { Shop::Native } else { Shop::Portable }
+        match (source, target) {
+            (Engine::Postgres, Engine::Postgres) => Shop::Native,
+            (Engine::Mongo, _) => Shop::Documents,
+            _ => Shop::Portable,
+        }
     }
 
     /// What makes replication hard in it, as sentences for the screen.
@@ -27,6 +33,10 @@ impl Shop {
                 "partitions, a table without a key, enums, arrays, ranges, composites,\n\
                  BC and infinite dates, long texts, generated columns, identities, cascades, triggers, views,\n\
                  names like \"Lager Süd\".\"Bestände\""
+            }
+            (Shop::Documents, _) => {
+                "documents of all shapes: nested ones, fields that are missing or null,\n\
+                 arrays of references, lists of documents, Decimal128, dates, binary data, keys of several types"
             }
             (Shop::Portable, Engine::Postgres) => {
                 "emoji, microseconds, decimals, JSON, enums, arrays, ranges, UUIDs, bytes,\n\
@@ -43,7 +53,7 @@ impl Shop {
     pub fn stock(self, engine: Engine) -> String {
         match self {
             Shop::Native => r#""Lager Süd"."Bestände""#.to_owned(),
-            Shop::Portable => engine.quoted(portable::STOCK),
+            Shop::Portable | Shop::Documents => engine.quoted(portable::STOCK),
         }
     }
 
@@ -57,7 +67,7 @@ impl Shop {
     /// # Errors
     /// As the server says.
     pub async fn fill(self, session: &mut Session, rows: u64) -> Result<u64> {
-        if self == Shop::Portable {
+        if self != Shop::Native {
             return portable::fill(session, rows).await;
         }
         fill(session, rows).await?;

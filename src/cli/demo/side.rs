@@ -1,15 +1,19 @@
-//! The demo's two sides, whatever engine they are of: a private server, and SQL sessions on it whose answers are text.
+//! The demo's two sides, whatever engine they are of: a private server, and connections to it: SQL sessions whose answers are
+//! text, or one that writes documents.
 
 use futures_util::{StreamExt, pin_mut};
 use secrecy::SecretString;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
+use super::documents::{self, Documents};
+use super::shop::Shop;
+use super::workload;
 use crate::error::{Error, Result};
 use crate::mywire::conn::{MyConn, Preset};
 use crate::mywire::conninfo::MyConnInfo;
 use crate::mywire::packet::text_fields;
 use crate::pgwire::errors::wrap;
-use crate::sandbox::{self, MyServer, PgServer};
+use crate::sandbox::{self, MongoServer, MyServer, PgServer};
 
 /// The database on either side.
 pub const DATABASE: &str = "shop";
@@ -26,11 +30,13 @@ pub enum Engine {
     Mysql,
     /// MariaDB.
     Mariadb,
+    /// MongoDB, as a source only. It has no SQL: what quotes for SQL is not asked about it.
+    Mongo,
 }
 
 impl Engine {
     /// Every engine.
-    pub const ALL: [Engine; 3] = [Engine::Postgres, Engine::Mysql, Engine::Mariadb];
+    pub const ALL: [Engine; 4] = [Engine::Postgres, Engine::Mysql, Engine::Mariadb, Engine::Mongo];
 
     /// The engine that `option` was given, `mysql`.
     ///
@@ -44,12 +50,27 @@ impl Engine {
         })
     }
 
-    /// In options and URLs.
+    /// In options.
     pub fn word(self) -> &'static str {
         match self {
             Engine::Postgres => "postgres",
             Engine::Mysql => "mysql",
             Engine::Mariadb => "mariadb",
+            Engine::Mongo => "mongo",
+        }
+    }
+
+    /// In URLs.
+    pub fn scheme(self) -> &'static str {
+        if self == Engine::Mongo { "mongodb" } else { self.word() }
+    }
+
+    /// Its log of changes, in a sentence about a server.
+    pub fn log(self) -> &'static str {
+        match self {
+            Engine::Postgres => "logical decoding",
+            Engine::Mongo => "an oplog",
+            _ => "its binary log on",
         }
     }
 
@@ -59,6 +80,7 @@ impl Engine {
             Engine::Postgres => "PostgreSQL",
             Engine::Mysql => "MySQL",
             Engine::Mariadb => "MariaDB",
+            Engine::Mongo => "MongoDB",
         }
     }
 
@@ -106,6 +128,8 @@ pub enum Server {
     Pg(PgServer),
     /// MySQL or MariaDB.
     My(Engine, MyServer),
+    /// A replica set of MongoDB.
+    Mongo(MongoServer),
 }
 
 impl Server {
@@ -123,6 +147,11 @@ impl Server {
             Engine::Mariadb => {
                 sandbox::find_mariadb().and_then(|i| Ok(Server::My(engine, MyServer::builder(&i).start()?)))
             }
+            // What the application writes in a few minutes stays in the oplog.
+            Engine::Mongo => sandbox::find_mongo().and_then(|install| {
+                let server = MongoServer::builder(&install).auth(true).setting("oplogSize", "1024");
+                Ok(Server::Mongo(server.setting("wiredTigerCacheSizeGB", "0.5").start()?))
+            }),
         };
         started.map_err(|e| {
             let e = Error::fatal(format!("{e:#}"));
@@ -130,6 +159,7 @@ impl Server {
                 Engine::Postgres => e,
                 Engine::Mysql => e.hint("`scripts/servers.sh mysql` gets one; MYSQLD names another"),
                 Engine::Mariadb => e.hint("`scripts/servers.sh mariadb` gets one; MARIADBD names another"),
+                Engine::Mongo => e.hint("`scripts/servers.sh mongo` gets one; MONGOD names another"),
             }
         })
     }
@@ -139,6 +169,7 @@ impl Server {
         match self {
             Server::Pg(_) => Engine::Postgres,
             Server::My(engine, _) => *engine,
+            Server::Mongo(_) => Engine::Mongo,
         }
     }
 
@@ -147,6 +178,7 @@ impl Server {
         let version = match self {
             Server::Pg(server) => &server.install().version,
             Server::My(_, server) => &server.install().version,
+            Server::Mongo(server) => &server.install().version,
         };
         let short = version.split([' ', '-']).next().unwrap_or(version);
         format!("{} {short}", self.engine().name())
@@ -157,6 +189,7 @@ impl Server {
         match self {
             Server::Pg(server) => server.port(),
             Server::My(_, server) => server.port(),
+            Server::Mongo(server) => server.port(),
         }
     }
 
@@ -165,7 +198,13 @@ impl Server {
         match self {
             Server::Pg(server) => server.password(),
             Server::My(_, server) => server.password(),
+            Server::Mongo(server) => server.password(),
         }
+    }
+
+    /// What follows the database in a URL.
+    pub fn parameters(&self) -> &'static str {
+        if self.engine() == Engine::Mongo { "?replicaSet=rs0&authSource=admin" } else { "" }
     }
 
     /// Makes the empty database [`DATABASE`].
@@ -176,6 +215,8 @@ impl Server {
         let (elsewhere, how) = match self {
             Server::Pg(_) => ("postgres", ""),
             Server::My(..) => ("", " CHARACTER SET utf8mb4"),
+            // It comes into being with its first document.
+            Server::Mongo(_) => return Ok(()),
         };
         let mut admin = self.session(elsewhere).await?;
         admin.run("making a database", &format!("CREATE DATABASE {DATABASE}{how}")).await
@@ -189,6 +230,17 @@ impl Server {
         self.session(DATABASE).await
     }
 
+    /// A connection for the source's side of the story.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub async fn origin(&self) -> Result<Origin> {
+        match self {
+            Server::Mongo(server) => Ok(Origin::Documents(Documents::connect(&server.url(DATABASE), DATABASE).await?)),
+            _ => Ok(Origin::Sql(self.connect().await?)),
+        }
+    }
+
     async fn session(&self, database: &str) -> Result<Session> {
         let server = match self {
             Server::My(engine, server) => {
@@ -197,6 +249,7 @@ impl Server {
                 return Ok(Session::My(*engine, Box::new(conn)));
             }
             Server::Pg(server) => server,
+            Server::Mongo(_) => return Err(Error::fatal("MongoDB has no sessions that speak SQL")),
         };
         let mut config = tokio_postgres::Config::new();
         config.host("127.0.0.1").port(server.port()).user("postgres").password(server.password()).dbname(database);
@@ -208,6 +261,49 @@ impl Server {
             let _ = connection.await;
         });
         Ok(Session::Pg(client))
+    }
+}
+
+/// A connection to the source: what the story does there, whatever the engine.
+pub enum Origin {
+    /// By SQL.
+    Sql(Session),
+    /// By documents.
+    Documents(Documents),
+}
+
+impl Origin {
+    /// Makes and fills the shop; see [`Shop::fill`].
+    ///
+    /// # Errors
+    /// As the server says.
+    pub async fn fill(&mut self, shop: Shop, rows: u64) -> Result<u64> {
+        match self {
+            Origin::Sql(session) => shop.fill(session, rows).await,
+            Origin::Documents(documents) => documents.fill(rows).await,
+        }
+    }
+
+    /// Adds a probe.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub async fn pulse(&mut self, n: i64) -> Result<()> {
+        match self {
+            Origin::Sql(session) => session.run("sending a probe", &format!("INSERT INTO pulse VALUES ({n})")).await,
+            Origin::Documents(documents) => documents.pulse(n).await,
+        }
+    }
+
+    /// Changes what the application's data look like; what there is to say of it. The application is told by its own switch.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub async fn alter(&mut self) -> Result<String> {
+        let Origin::Sql(session) = self else { return Ok(documents::ALTERATION.to_owned()) };
+        let alteration = workload::ALTERATION;
+        session.run("adding a column", alteration).await?;
+        Ok(format!("a column is added at the source, and written from now on:\n{alteration}"))
     }
 }
 

@@ -7,10 +7,10 @@ use super::child::{self, Daemon, Program};
 use super::probe::{Probe, Sample};
 use super::screen::Screen;
 use super::shop::Shop;
-use super::side::{DATABASE, Engine, Server, Session};
+use super::side::{DATABASE, Engine, Origin, Server, Session};
 use super::summary::{Figures, millis, percentile};
-use super::workload::{ALTERATION, Application, WRITERS};
-use super::{DemoArgs, canonical, compare, ledger};
+use super::workload::{Application, WRITERS};
+use super::{DemoArgs, canonical, compare, documents, ledger, mapped};
 use crate::cli::output::thousands;
 use crate::error::{Error, Result, ResultExt};
 use crate::status::{Phase, Status};
@@ -78,7 +78,7 @@ pub async fn tell(args: &DemoArgs, engines: (Engine, Engine), screen: &Screen, f
     let shop = Shop::of(engines.0, engines.1);
     screen.step(1, "starting a private source and a private target");
     let (source, target) = servers(engines)?;
-    let log = if source.engine() == Engine::Postgres { "logical decoding" } else { "its binary log on" };
+    let log = source.engine().log();
     screen.say(&format!("{} on 127.0.0.1:{}, with {log} and passwords,", source.title(), source.port()));
     screen.say(&format!("{} on 127.0.0.1:{}", target.title(), target.port()));
     for server in [&source, &target] {
@@ -86,24 +86,36 @@ pub async fn tell(args: &DemoArgs, engines: (Engine, Engine), screen: &Screen, f
     }
 
     screen.step(2, "filling the source: a shop with the types and habits that make replication hard");
-    let mut look_source = source.connect().await?;
+    let mut look_source = source.origin().await?;
     let rows = {
         let mut live = screen.live(None);
         live.update(0, 0, &format!("inserting about {} rows …", thousands(args.rows * 7 / 3)));
-        shop.fill(&mut look_source, args.rows).await?
+        look_source.fill(shop, args.rows).await?
     };
-    screen.say(&format!("{} rows: {}", thousands(rows), shop.describe(source.engine())));
+    let noun = if shop == Shop::Documents { "documents" } else { "rows" };
+    screen.say(&format!("{} {noun}: {}", thousands(rows), shop.describe(source.engine())));
 
     screen.step(3, &format!("starting an application that writes on {WRITERS} connections until the end"));
-    let mut connections = Vec::new();
-    for _ in 0..WRITERS {
-        connections.push(source.connect().await?);
-    }
-    let mut application = Application::start(connections, shop, args.rows);
-    screen.say(
-        "inserts, updates, deletes, changed keys, swapped unique values, savepoints, rollbacks; every\n\
-         acknowledged write has a unique id, which the application remembers",
-    );
+    let mut application = match &look_source {
+        Origin::Documents(documents) => Application::over_documents(documents, args.rows),
+        Origin::Sql(_) => {
+            let mut connections = Vec::new();
+            for _ in 0..WRITERS {
+                connections.push(source.connect().await?);
+            }
+            Application::start(connections, shop, args.rows)
+        }
+    };
+    screen.say(match shop {
+        Shop::Documents => {
+            "inserts, $set, $push, $pull, $unset, replacements, deletes, transactions over collections,\n\
+             aborted ones; every acknowledged write has a unique id, which the application remembers"
+        }
+        _ => {
+            "inserts, updates, deletes, changed keys, swapped unique values, savepoints, rollbacks; every\n\
+             acknowledged write has a unique id, which the application remembers"
+        }
+    });
 
     screen.step(4, "switchyard check: what would stand in the way?");
     let program = configure(folder, &source, &target)?;
@@ -128,7 +140,7 @@ pub async fn tell(args: &DemoArgs, engines: (Engine, Engine), screen: &Screen, f
 
     screen.step(6, &format!("following for {} seconds; half-way the daemon is killed", args.seconds));
     let look_target = target.connect().await?;
-    let probe = Probe::start(source.connect().await?, target.connect().await?);
+    let probe = Probe::start(source.origin().await?, target.connect().await?);
     let length = Duration::from_secs(args.seconds);
     let (probe, mut figures, daemon) = scene.follow(probe, length, &mut look_source).await?;
 
@@ -161,11 +173,16 @@ fn configure(folder: &Folder, source: &Server, target: &Server) -> Result<Progra
     let api = free.context("looking for a free port")?;
     let url = |variable: &str, server: &Server| {
         let (engine, port) = (server.engine(), server.port());
-        format!("{}://{}:${{{variable}}}@127.0.0.1:{port}/{DATABASE}", engine.word(), engine.account())
+        let (scheme, parameters) = (engine.scheme(), server.parameters());
+        format!("{scheme}://{}:${{{variable}}}@127.0.0.1:{port}/{DATABASE}{parameters}", engine.account())
     };
     let (from, to) = ("SOURCE_PASSWORD", "TARGET_PASSWORD");
+    let (made, rules) = match source.engine() {
+        Engine::Mongo => ("create_schema = true\n", documents::rules()),
+        _ => ("", String::new()),
+    };
     let text = format!(
-        "name = \"demo\"\n\n[source]\nurl = \"{}\"\n\n[target]\nurl = \"{}\"\n\n[api]\nlisten = \"{api}\"\n",
+        "name = \"demo\"\n\n[source]\nurl = \"{}\"\n\n[target]\nurl = \"{}\"\n{made}\n[api]\nlisten = \"{api}\"\n{rules}",
         url(from, source),
         url(to, target)
     );
@@ -178,7 +195,7 @@ fn configure(folder: &Folder, source: &Server, target: &Server) -> Result<Progra
 /// Sessions that look at both sides in the end.
 struct Sides {
     shop: Shop,
-    source: Session,
+    source: Origin,
     target: Session,
 }
 
@@ -245,7 +262,7 @@ impl Scene<'_> {
         mut self,
         mut probe: Probe,
         length: Duration,
-        source: &mut Session,
+        source: &mut Origin,
     ) -> Result<(Probe, Figures, Daemon)> {
         let caught_up = self.until_level(&mut probe, Instant::now(), "catching up, making foreign keys").await?;
         self.screen.say(&format!("level {} after the copy", millis(caught_up)));
@@ -263,8 +280,7 @@ impl Scene<'_> {
         let outage = scene.until_level(&mut probe, killed, "the new daemon takes over").await?;
         scene.screen.say(&format!("level again {} after the kill; nothing to repair", millis(outage)));
         scene.figures.outage = Some(outage);
-        scene.screen.say(&format!("a column is added at the source, and written from now on:\n{ALTERATION}"));
-        source.run("adding a column", ALTERATION).await?;
+        scene.screen.say(&source.alter().await?);
         scene.application.altered();
         scene.watch(&mut probe, length.saturating_sub(begin.elapsed()).max(length / 4)).await?;
         scene.figures.tail = begin.elapsed();
@@ -400,9 +416,10 @@ async fn level(
         }
     };
     let (source, target) = (&mut sides.source, &mut sides.target);
-    let compared = match sides.shop {
-        Shop::Native => compare::tables(source, target, tell).await?,
-        Shop::Portable => canonical::tables(source, target, tell).await?,
+    let compared = match (sides.shop, source) {
+        (_, Origin::Documents(documents)) => mapped::tables(documents, target, tell).await?,
+        (Shop::Native, Origin::Sql(source)) => compare::tables(source, target, tell).await?,
+        (_, Origin::Sql(source)) => canonical::tables(source, target, tell).await?,
     };
     figures.tables = compared.len();
     figures.rows_compared = compared.iter().map(|t| t.source_rows.unsigned_abs()).sum();
@@ -428,15 +445,20 @@ async fn clear_up(
     if !done {
         return Err(Error::fatal("`switchyard finish` failed"));
     }
-    let definitions = match shop {
-        Shop::Native => compare::definitions(source, target).await?,
-        Shop::Portable => canonical::definitions(source, target).await?,
+    let (definitions, left) = match (shop, source) {
+        (_, Origin::Documents(documents)) => (mapped::definitions(target).await?, documents.leftovers().await?),
+        (Shop::Native, Origin::Sql(source)) => {
+            (compare::definitions(source, target).await?, compare::leftovers(source, "source").await?)
+        }
+        (_, Origin::Sql(source)) => {
+            (canonical::definitions(source, target).await?, compare::leftovers(source, "source").await?)
+        }
     };
     figures.definitions = (definitions.count, definitions.missing.len() + definitions.extra.len());
     for (what, list) in [("missing", &definitions.missing), ("extra", &definitions.extra)] {
         list.iter().take(10).for_each(|d| screen.say(&format!("{what} at the target: {d}")));
     }
-    figures.leftovers = compare::leftovers(source, "source").await?;
+    figures.leftovers = left;
     figures.leftovers.extend(compare::leftovers(target, "target").await?);
     figures.leftovers.iter().for_each(|l| screen.say(&format!("left behind: {l}")));
     Ok(())

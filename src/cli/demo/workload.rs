@@ -1,5 +1,6 @@
 //! The demo's application: several connections that write all the time and remember what was acknowledged.
 
+mod documents;
 mod portable;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::documents::Documents;
 use super::ledger::{Fate, Ledger, Thing};
 use super::portable::uuid;
 use super::shop::{self, Shop};
@@ -57,6 +59,18 @@ impl Application {
             let portable = (shop == Shop::Portable).then_some(session.engine());
             let actor = Actor::new(number as u64, writers, rows, portable, altered.clone());
             tasks.spawn(write(session, actor, counters.clone(), stop.clone()));
+        }
+        Application { tasks, stop, altered, counters }
+    }
+
+    /// The same over documents.
+    pub fn over_documents(shop: &Documents, rows: u64) -> Application {
+        let (stop, altered) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let counters = Arc::new(Counters::default());
+        let mut tasks = JoinSet::new();
+        for number in 0..WRITERS {
+            let (altered, counters) = (altered.clone(), counters.clone());
+            tasks.spawn(documents::write(shop.clone(), number, rows, altered, counters, stop.clone()));
         }
         Application { tasks, stop, altered, counters }
     }
