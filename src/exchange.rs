@@ -124,6 +124,17 @@ pub struct SourceFacts {
     pub extensions: Vec<String>,
 }
 
+/// What becomes of a time's microseconds in a target whose times have milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Microseconds {
+    /// A value that has any stops the migration, and is named.
+    #[default]
+    Refuse,
+    /// They are cut off, but for those of keys: two keys could become one.
+    Cut,
+}
+
 /// What becomes of dates that are none: `0000-00-00`, and those with a year, month or day of zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

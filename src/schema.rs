@@ -170,6 +170,9 @@ pub struct Table {
     pub identity: RowIdentity,
     /// Whether the log holds whole old rows (REPLICA IDENTITY FULL, `binlog_row_image=FULL`).
     pub full_old_rows: bool,
+    /// What makes the log hold whole old rows of it, as a statement of the source; empty where no statement does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub full_old_rows_by: String,
     /// Whether the table has unique or exclusion constraints besides its key, so that the order of changes to different keys can matter.
     pub has_secondary_unique: bool,
     /// Whether rows lie in partitions, so that statements must reach through the table's own name.

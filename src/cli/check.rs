@@ -147,7 +147,7 @@ pub async fn look(config: &Config) -> Result<Report> {
                     let mut expected = tables.clone();
                     let (rules, makes) = (config.rules()?, config.target.create_schema);
                     let mut makes_some = false;
-                    match ruled::look(&rules, source.engine(), &tables, target.as_ref(), makes).await {
+                    match ruled::look(&rules, source.as_ref(), &tables, target.as_ref(), makes).await {
                         Ok(looked) => {
                             findings.extend(looked.findings);
                             expected = looked.expected;

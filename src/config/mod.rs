@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::exchange::DocumentForm;
 use crate::source::SourceOptions;
 pub use crate::source::{NulText, ZeroDates};
+pub use crate::target::Microseconds;
 use crate::target::TargetOptions;
 pub use crate::transform::rules::{Explode as ExplodeConfig, OnExisting, Rule as RuleConfig};
 use crate::transform::rules::{Homes, RuleSet};
@@ -100,6 +101,9 @@ pub struct TargetConfig {
     /// The collation of tables that are made, of the character set utf8mb4; for MySQL and MariaDB. Empty: the database's.
     #[serde(default)]
     pub collation: String,
+    /// What becomes of microseconds where the target's times have milliseconds (MongoDB's).
+    #[serde(default)]
+    pub microseconds: Microseconds,
 }
 
 /// `[tables]`
@@ -505,6 +509,7 @@ impl Config {
             url: self.target.url.clone(),
             create_schema: self.target.create_schema,
             collation: Some(self.target.collation.clone()).filter(|c| !c.is_empty()),
+            microseconds: self.target.microseconds,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::document::Places;
-use super::{ApiConfig, Config};
+use super::{ApiConfig, Config, Microseconds};
 use crate::error::Result;
 use crate::exchange::CollectionFields;
 use crate::pgwire::conninfo::ConnInfo;
@@ -127,6 +127,11 @@ pub(super) fn supported(config: &Config, places: &Places) -> Result<()> {
             if !collation.starts_with("utf8mb4_") || !collation.chars().all(plain) {
                 return Err(places.error("target.collation", "write a collation of utf8mb4, such as utf8mb4_bin"));
             }
+        }
+        let mongo = scheme.starts_with("mongodb");
+        if key == "target.url" && !mongo && config.target.microseconds != Microseconds::Refuse {
+            let what = "is for MongoDB, whose dates have milliseconds; this target holds microseconds";
+            return Err(places.error("target.microseconds", what));
         }
         if matches!(scheme.as_str(), "mysql" | "mariadb" | "mongodb" | "mongodb+srv") {
             // What lies in the other side's usual schema belongs to this database.

@@ -24,6 +24,7 @@ fn compiled(identity: RowIdentity, unique: bool) -> Compiled {
         generated: vec![],
         identity,
         full_old_rows: false,
+        full_old_rows_by: String::new(),
         has_secondary_unique: unique,
         partitioned: false,
         estimated_rows: 0,

@@ -1,5 +1,6 @@
 //! The schema that a copy makes on the target: the source's tables that pass as they are, and tables that rules write.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -307,9 +308,15 @@ impl Script {
     /// another that writes there, holds rows of two snapshots, which may meet in a unique index until the stream has passed
     /// both.
     pub(super) async fn follow(&self, p: &Pipeline, source: &TableName, later: bool) -> Result<()> {
+        let whole_moment = p.source.copies_one_moment();
+        // In a unique index rows of two moments may meet. Keys do not change, and what else there is can be made at any time.
+        let now = |script| match whole_moment {
+            true => Cow::Borrowed(script),
+            false => Cow::Owned(part(script, |o| !is_unique(o))),
+        };
         if !p.rules.concern(source) {
             if !later {
-                said(p, p.target.create(&self.own, Stage::TableCopied, Some(source)).await?);
+                said(p, p.target.create(&now(&self.own), Stage::TableCopied, Some(source)).await?);
             }
             return Ok(());
         }
@@ -322,7 +329,7 @@ impl Script {
             let whole = table.writers.iter().all(|w| of(w).is_none_or(is_whole));
             let resumed = table.writers.iter().any(|w| of(w).is_some_and(|c| c.resumed_at.is_some()));
             if whole && !resumed && self.claim(&table.table.name) {
-                said(p, p.target.create(&self.made, Stage::TableCopied, Some(&table.table.name)).await?);
+                said(p, p.target.create(&now(&self.made), Stage::TableCopied, Some(&table.table.name)).await?);
             }
         }
         Ok(())
@@ -343,7 +350,7 @@ impl Script {
             }
             // What is not unique can be made at any time, and finds a parent's rows.
             let plain = part(&self.made, |o| {
-                let index = o.kind == "INDEX" && !o.sql.contains("UNIQUE ");
+                let index = o.kind == "INDEX" && !is_unique(o);
                 o.table.as_ref() == Some(name) && (o.kind == "TABLE" || index)
             });
             said(p, p.target.create(&plain, Stage::TableCopied, Some(name)).await?);
@@ -354,9 +361,10 @@ impl Script {
     /// Makes what waited until the target is consistent.
     pub(super) async fn complete(&self, p: &Pipeline) -> Result<()> {
         let mut late: BTreeSet<&TableName> = BTreeSet::new();
-        for copy in p.target.copies().await?.iter().filter(|c| c.resumed_at.is_some()) {
+        let waited = |c: &&TableCopy| c.resumed_at.is_some() || !p.source.copies_one_moment();
+        for copy in p.target.copies().await?.iter().filter(waited) {
             match p.rules.concern(&copy.table) {
-                // Resumed copies got no more than their keys.
+                // Resumed copies got no more than their keys, those of many moments all but unique indexes.
                 false => said(p, p.target.create(&self.own, Stage::TableCopied, Some(&copy.table)).await?),
                 true => {
                     late.extend(self.tables.iter().filter(|t| t.writers.contains(&copy.table)).map(|t| &t.table.name))
@@ -387,6 +395,12 @@ fn part(script: &SchemaScript, wanted: impl Fn(&SchemaObject) -> bool) -> Schema
     let (dialect, preamble) = (script.dialect.clone(), script.preamble.clone());
     let objects = script.objects.iter().filter(|o| wanted(o)).cloned().collect();
     SchemaScript { objects, dialect, preamble, ..SchemaScript::default() }
+}
+
+/// Whether it keeps rows apart, and is not the key: by the words of SQL, or of a command in JSON.
+fn is_unique(o: &SchemaObject) -> bool {
+    let unique = o.sql.contains("UNIQUE ") || o.sql.contains("\"unique\":true");
+    unique && matches!(o.kind.as_str(), "INDEX" | "CONSTRAINT") && !o.sql.contains(" PRIMARY KEY ")
 }
 
 fn is_whole(copy: &TableCopy) -> bool {

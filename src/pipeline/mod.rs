@@ -113,6 +113,8 @@ impl Pipeline {
     }
 
     async fn take_over(&self) -> Result<(Box<dyn SessionLock>, Checkpoint, [OpenSession; 3])> {
+        // Rules may have changed since the migration began.
+        ruled::possible(&self.rules, self.source.as_ref())?;
         // The first question opens the session for questions.
         let (server, source) = self.metrics.open(Side::Source, self.source.server()).await?;
         self.status.set_source(&server);
@@ -198,7 +200,7 @@ impl Pipeline {
         let mut findings = self.source.check().await.context("looking at the source")?;
         let tables = self.source.tables().await?;
         let looked =
-            ruled::look(&self.rules, self.source.engine(), &tables, self.target.as_ref(), self.create_schema).await?;
+            ruled::look(&self.rules, self.source.as_ref(), &tables, self.target.as_ref(), self.create_schema).await?;
         findings.extend(looked.findings);
         let facts = self.source.facts().await?;
         findings.extend(self.target.check(&facts, &looked.expected, true).await.context("looking at the target")?);

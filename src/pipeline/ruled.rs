@@ -8,6 +8,7 @@ use super::made;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Severity};
 use crate::schema::{Table, TableName};
+use crate::source::Source;
 use crate::target::Target;
 use crate::transform::Compiled;
 use crate::transform::rules::{OnExisting, RuleSet};
@@ -99,18 +100,43 @@ fn problem(side: &str, code: &str, e: &Error) -> Finding {
     }
 }
 
+/// Refuses rules that this source's copy cannot carry, whatever the tables are.
+///
+/// A rule that skips takes a row whose key is there for another's. Where the stream replays what the copy has already, that
+/// may be the row itself: it would be noted as left out, and its later changes would be lost.
+///
+/// # Errors
+/// `Fatal`, with the rule.
+pub(super) fn possible(rules: &RuleSet, source: &dyn Source) -> Result<()> {
+    if source.copies_one_moment() {
+        return Ok(());
+    }
+    let Some(named) = rules.iter().find(|r| r.rule.on_existing == OnExisting::Skip) else { return Ok(()) };
+    Err(Error::fatal(format!(
+        "{}: on_existing: \"skip\" cannot be followed from a source of engine {}: its copy is of no one moment, and the stream brings again what was copied, so that a row's own insert would be taken for another's",
+        named.label(),
+        source.engine()
+    ))
+    .with_code("switchyard:rule")
+    .hint("write on_existing = \"replace\" if the later row may win, or give the rows keys of their own (set = { id = \"uuid5('…', _id)\" } with another namespace for each collection), or send them to a table of their own"))
+}
+
 /// Compiles every rule against the tables as both servers have them now, or as they will be made.
 ///
 /// # Errors
 /// Only if the target could not be asked.
 pub async fn look(
     rules: &RuleSet,
-    engine: &str,
+    source: &dyn Source,
     tables: &[Arc<Table>],
     target: &dyn Target,
     create_schema: bool,
 ) -> Result<Looked> {
     let mut out = Looked { findings: Vec::new(), expected: Vec::new(), compiled: Vec::new(), made: Vec::new() };
+    let engine = source.engine();
+    if let Err(e) = possible(rules, source) {
+        out.findings.push(problem("switchyard", "rule", &e));
+    }
     let sources: Vec<TableName> = tables.iter().map(|t| t.name.clone()).collect();
     for named in rules.iter() {
         if !sources.contains(&named.from) {

@@ -87,6 +87,11 @@ pub trait Source: Send + Sync {
     async fn check(&self) -> Result<Vec<Finding>>;
     /// What a target's preflight wants to know.
     async fn facts(&self) -> Result<SourceFacts>;
+    /// Whether a copy is of one moment. If not, changes since the copy began are replayed over what was copied: until that is
+    /// done a row that is there already may be the row itself, and rows of two moments may meet in a unique index.
+    fn copies_one_moment(&self) -> bool {
+        true
+    }
     /// The selected tables, parents of partitions instead of their leaves, in name order.
     async fn tables(&self) -> Result<Vec<Arc<Table>>>;
     /// The schema of the selected tables, and what belongs to them, as statements of this engine's dialect.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::DeadLetter;
 use crate::definition::DataType;
 use crate::error::Result;
+pub use crate::exchange::Microseconds;
 use crate::exchange::{CopyBlock, CopyFormat, LogIdentity, Scanner, SchemaDifference, SourceFacts, TablePlan};
 use crate::finding::Finding;
 pub use crate::pipeline::batch::BatchEnd;
@@ -36,6 +37,8 @@ pub struct TargetOptions {
     pub create_schema: bool,
     /// The collation of tables that are made, where the engine has such; `None`: the database's own.
     pub collation: Option<String>,
+    /// What becomes of microseconds, where the engine's times have milliseconds.
+    pub microseconds: Microseconds,
 }
 
 /// Opens the target that the URL's scheme names. Connects to nothing yet.

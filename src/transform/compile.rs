@@ -381,6 +381,12 @@ impl Scope<'_> {
         }
         let outside: BTreeSet<usize> = reads.filter(|c| !self.source.key().contains(c)).collect();
         let Some(first) = outside.iter().next() else { return Ok(()) };
+        let hint = match self.source.full_old_rows_by.as_str() {
+            "" => {
+                format!("the source cannot be told to log whole old rows of {}: read its key alone", self.source.name)
+            }
+            by => format!("on the source: {by}"),
+        };
         Err(self
             .error(
                 by,
@@ -389,7 +395,7 @@ impl Scope<'_> {
                     self.source.columns[*first].name
                 ),
             )
-            .hint(format!("on the source: ALTER TABLE {} REPLICA IDENTITY FULL;", self.source.name)))
+            .hint(hint))
     }
 
     fn no_column(&self, by: &str, name: &str, table: &Table) -> Error {

@@ -385,6 +385,7 @@ fn merge(target: &TableName, parts: &[Part<'_>], rules: &RuleSet, sources: &[Arc
             generated: Vec::new(),
             identity: if places.is_empty() { RowIdentity::AllColumns } else { RowIdentity::Key(places) },
             full_old_rows: false,
+            full_old_rows_by: String::new(),
             has_secondary_unique: indexes.iter().any(|i| i.unique),
             partitioned: false,
             estimated_rows: 0,

@@ -31,6 +31,7 @@ fn table(name: &str, columns: Vec<Column>, full: bool) -> Arc<Table> {
         generated: vec![],
         identity: RowIdentity::Key(vec![0]),
         full_old_rows: full,
+        full_old_rows_by: "ALTER TABLE public.a REPLICA IDENTITY FULL;".into(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 0,

@@ -74,6 +74,7 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mongo/bounds",
         "source/mongo/event",
         "source/mongo/follow",
+        "source/mongo/index",
         "source/mongo/known",
         "source/mongo/token",
         "source/mongo/watch",

@@ -24,6 +24,7 @@ mod mongo_example;
 mod mongo_fields;
 mod mongo_source;
 mod mongo_target;
+mod mongo_to_mysql;
 mod mysql_binlog;
 mod mysql_ddl;
 mod mysql_edges;

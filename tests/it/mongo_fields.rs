@@ -146,6 +146,52 @@ fn given_fields_of_every_type_when_copied_and_followed_then_columns_hold_them_an
 }
 
 #[test]
+fn given_rules_that_this_source_cannot_follow_when_checked_or_run_then_its_own_remedy_is_named() {
+    let pair = Pair::start();
+    pair.insert("users", vec![doc! { "_id": 1, "age": 5 }]);
+    pair.insert("members", vec![doc! { "_id": 1, "age": 6 }]);
+    let fields = "[rule.fields]\n_id = \"integer\"\nage = \"integer\"\n";
+    let skips = format!(
+        "[[rule]]\nfrom = \"shop.users\"\nto = \"public.people\"\n{fields}[[rule]]\nfrom = \"shop.members\"\nto = \"public.people\"\non_existing = \"skip\"\n{fields}"
+    );
+    let filters = format!("[[rule]]\nfrom = \"shop.users\"\nwhere = \"age > 3\"\n{fields}");
+    let collmod =
+        "db.getSiblingDB(\"shop\").runCommand({ collMod: \"users\", changeStreamPreAndPostImages: { enabled: true } })";
+    for (rules, what, remedy) in [
+        (&skips, "on_existing: \"skip\" cannot be followed from a source of engine mongo", "on_existing = \"replace\""),
+        (&filters, "it reads column \"age\", whose old value is not in the source's log", collmod),
+    ] {
+        let config = pair.config().extra(rules);
+        for command in ["check", "run"] {
+            let said = Daemon::command(&config, &[command]);
+            let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+            assert_eq!(said.status.code(), Some(1), "{text}");
+            assert!(
+                text.contains(what) && text.contains(remedy) && !text.contains("REPLICA IDENTITY"),
+                "{command}: {text}"
+            );
+        }
+    }
+    let mut sql = pair.on_target();
+    assert_eq!(sql.number("select count(*) from pg_class where relname in ('people', 'users', 'checkpoint')"), 0);
+    // What is named helps.
+    pair.run(doc! { "collMod": "users", "changeStreamPreAndPostImages": { "enabled": true } });
+    let mut daemon = Daemon::spawn(&pair.config().extra(&filters));
+    daemon.ready();
+    pair.update("users", 1, doc! { "$set": { "age": 2 } });
+    pair.level();
+    assert_eq!(sql.number("select count(*) from users"), 0);
+    pair.update("users", 1, doc! { "$set": { "age": 9 } });
+    pair.level();
+    assert_eq!(sql.one("select age::text from users"), "9");
+    // Rules that change later are looked at, too.
+    assert_eq!(daemon.sigterm(), 0);
+    let said = Daemon::command(&pair.config().extra(&skips), &["run"]);
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.code() == Some(1) && text.contains("cannot be followed"), "{text}");
+}
+
+#[test]
 fn given_documents_that_do_not_fit_when_copied_and_followed_then_they_stop_it_or_are_set_aside() {
     let rule = "[[rule]]\nfrom = \"shop.users\"\n[rule.fields]\n_id = \"integer\"\nage = \"integer\"\n\"address.zip\" = \"text\"\n";
     let pair = Pair::start();
@@ -246,4 +292,108 @@ fn given_collections_when_initialized_then_the_suggested_rules_bring_all_of_thei
     assert_eq!(sql.number("select count(*) from orders o join customers c on c._id = o.\"customerId\""), 3000);
     assert_eq!(sql.one("select sum(total)::text from orders"), "4500000.00");
     assert_eq!(sql.number("select count(*) from customers where rest is null"), 200);
+}
+
+/// All that is suggested, without its signs. `hashed`: with the keys of another kind, as the comments say it.
+fn all_on(text: &str, hashed: bool) -> String {
+    let from = text.find("#[[rule]]").expect("a rule");
+    let on = text[from..].lines().filter(|l| l.starts_with('#') && !l.starts_with("# "));
+    let mut out = String::new();
+    for line in on.map(|l| &l[1..]) {
+        let line = match () {
+            () if line.starts_with("set = { id = ") && !hashed => continue,
+            () if line.starts_with("drop = [") && hashed => line.replace("drop = [", "drop = [\"_id\", "),
+            () if hashed => {
+                line.replace("\"parent._id\"", "\"uuid5('00000000-0000-0000-0000-000000000000', parent._id)\"")
+            }
+            () => line.to_owned(),
+        };
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn given_all_that_init_suggests_when_switched_on_then_tables_keys_and_references_are_made_and_hold_the_documents() {
+    for hashed in [false, true] {
+        let pair = Pair::start();
+        let line =
+            |n: i32| doc! { "sku": format!("s{n}"), "n": n, "price": "1.50".parse::<bson::Decimal128>().unwrap() };
+        let order = |i: i32| {
+            doc! {
+                "_id": id(i as u8), "customerId": id((i % 50) as u8), "total": format!("{i}.50").parse::<bson::Decimal128>().unwrap(),
+                "at": bson::DateTime::from_millis(1_700_000_000_000 + i64::from(i)), "address": { "city": format!("c{i}"), "zip": i },
+                "lines": (0..i % 4).map(line).collect::<Vec<_>>(), "marks": [id(1), id((i % 9) as u8)],
+            }
+        };
+        pair.insert("orders", (0..200).map(order).collect());
+        let text = init(&pair);
+        let bare = Config::new(&pair.name, &pair.source.url("shop"), &pair.target.url(&pair.name));
+        let mut daemon = Daemon::spawn(&bare.extra(&all_on(&text, hashed)));
+        daemon.ready();
+        pair.insert("orders", (200..220).map(order).collect());
+        pair.update(
+            "orders",
+            id(3),
+            doc! { "$set": { "lines": [line(7)], "address.city": "moved" }, "$pull": { "marks": id(1) } },
+        );
+        pair.delete("orders", id(7));
+        pair.level();
+        let mut sql = pair.on_target();
+        let (mut orders, mut lines, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let space = uuid::Uuid::nil();
+        let key = |d: &Document| {
+            let hex = d.get_object_id("_id").unwrap().to_hex();
+            if hashed { uuid::Uuid::new_v5(&space, hex.as_bytes()).to_string() } else { hex }
+        };
+        for d in pair.documents("orders") {
+            let address = d.get_document("address").unwrap();
+            let (city, zip) = (address.get_str("city").unwrap(), address.get_i32("zip").unwrap());
+            let customer = d.get_object_id("customerId").unwrap().to_hex();
+            orders.push(format!("{} {customer} {} {city} {zip}", key(&d), d.get_decimal128("total").unwrap()));
+            for (at, l) in d.get_array("lines").unwrap().iter().map(|l| l.as_document().unwrap()).enumerate() {
+                lines.push(format!(
+                    "{} {} {} {} 1.50",
+                    key(&d),
+                    at + 1,
+                    l.get_str("sku").unwrap(),
+                    l.get_i32("n").unwrap()
+                ));
+            }
+            for (at, m) in d.get_array("marks").unwrap().iter().enumerate() {
+                marks.push(format!("{} {} {}", key(&d), at + 1, m.as_object_id().unwrap().to_hex()));
+            }
+        }
+        let mut rows = |query: &str| {
+            let rows = sql.rows(query).into_iter().map(|r| r.into_iter().flatten().collect::<Vec<_>>().join(" "));
+            let mut rows: Vec<String> = rows.collect();
+            rows.sort();
+            rows
+        };
+        let own = if hashed { "id" } else { "_id" };
+        let sorted = |mut v: Vec<String>| {
+            v.sort();
+            v
+        };
+        assert_eq!(
+            rows(&format!("select {own}, \"customerId\", total, address_city, address_zip from orders")),
+            sorted(orders),
+            "{text}"
+        );
+        assert_eq!(rows("select orders_id, position, sku, n, price from orders_lines"), sorted(lines), "{text}");
+        assert_eq!(rows("select orders_id, position, item_id from orders_marks"), sorted(marks), "{text}");
+        let made = rows(
+            "select conrelid::regclass || ' ' || pg_get_constraintdef(oid) from pg_constraint where connamespace = 'public'::regnamespace and conrelid::regclass::text like 'orders%' and contype <> 'n'",
+        );
+        let want = [
+            format!("orders PRIMARY KEY ({own})"),
+            format!("orders_lines FOREIGN KEY (orders_id) REFERENCES orders({own})"),
+            "orders_lines PRIMARY KEY (orders_id, \"position\")".to_owned(),
+            format!("orders_marks FOREIGN KEY (orders_id) REFERENCES orders({own})"),
+            "orders_marks PRIMARY KEY (orders_id, \"position\")".to_owned(),
+        ];
+        assert_eq!(made, want, "{}", daemon.log());
+        assert_eq!(daemon.sigterm(), 0);
+    }
 }

@@ -61,6 +61,7 @@ impl RelationResolver for Believer {
             generated: Vec::new(),
             identity: RowIdentity::None,
             full_old_rows: relation.replica_identity == b'f',
+            full_old_rows_by: String::new(),
             has_secondary_unique: false,
             partitioned: false,
             estimated_rows: 0,

@@ -54,7 +54,7 @@ pub(super) fn rule(name: &TableName, guess: &CollectionGuess) -> String {
     if guess.fields.iter().any(|f| f.path == "_id") {
         let _ = writeln!(
             out,
-            "# For keys of another kind, the old ones kept beside them, with \"_id\" in drop:\n#set = {{ id = \"uuid5('00000000-0000-0000-0000-000000000000', _id)\", legacy_id = \"_id\" }}"
+            "# For keys of another kind, the old ones kept beside them, with \"_id\" in drop, and parent._id hashed alike in the lists below:\n#set = {{ id = \"uuid5('00000000-0000-0000-0000-000000000000', _id)\", legacy_id = \"_id\" }}"
         );
     }
     out.push_str("#[rule.fields]\n");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bson::{Bson, Document, doc};
 use mongodb::Client;
 
+use super::index;
 use super::known::{Described, Known, NOT_COPIED};
 use crate::error::{Error, Result};
 use crate::mongowire::command;
@@ -41,6 +42,11 @@ pub async fn read(client: &Client, known: &Known) -> Result<Catalog> {
                 _ => {
                     let mut d = known.describe(&table, &options, uuid(&info))?;
                     measure(client, &mut d).await?;
+                    // Only those that can be carried change the order in which changes are applied.
+                    if d.mapping.is_raw() && d.images {
+                        let unique = indexes(client, &d.table.name).await?.iter().any(index::is_unique);
+                        d.table = Arc::new(Table { has_secondary_unique: unique, ..(*d.table).clone() });
+                    }
                     catalog.tables.push(d);
                 }
             }
@@ -139,11 +145,11 @@ pub fn of(catalog: Catalog, tables: &[Arc<Table>]) -> Result<Vec<Described>> {
     tables.iter().map(|t| all.remove(&t.name).ok_or_else(|| gone(t))).collect()
 }
 
-/// The indexes of a collection beside the one of `_id`, in words.
+/// The indexes of a collection beside the one of `_id`, as the server describes them.
 ///
 /// # Errors
 /// As [`command::run`].
-pub async fn indexes(client: &Client, name: &TableName) -> Result<Vec<String>> {
+pub async fn indexes(client: &Client, name: &TableName) -> Result<Vec<Document>> {
     let doing = format!("reading the indexes of {name} at the source");
     let command = doc! { "listIndexes": &*name.name, "cursor": { "batchSize": 1000 } };
     let reply = match command::run(client, &name.schema, &doing, command).await {
@@ -152,11 +158,7 @@ pub async fn indexes(client: &Client, name: &TableName) -> Result<Vec<String>> {
         Err(e) if e.code() == Some("26") => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
-    let said = |index: &Document| {
-        let word = if index.get_bool("unique").unwrap_or(false) { "unique index" } else { "index" };
-        let fields: Vec<&str> =
-            index.get_document("key").map(|k| k.keys().map(String::as_str).collect()).unwrap_or_default();
-        format!("{word} {} ({})", index.get_str("name").unwrap_or_default(), fields.join(", "))
-    };
-    Ok(first_batch(&reply).filter(|i| i.get_str("name").is_ok_and(|n| n != "_id_")).map(said).collect())
+    // That of `_id` has this name; of a clustered collection it may have another.
+    let own = |i: &Document| i.get_str("name").is_ok_and(|n| n == "_id_") || i.get_bool("clustered").unwrap_or(false);
+    Ok(first_batch(&reply).filter(|i| !own(i)).cloned().collect())
 }

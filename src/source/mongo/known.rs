@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bson::Document;
 
+use super::index;
 use super::mapping::{Mapping, Options};
 use crate::definition::TableDef;
 use crate::error::{Error, Result};
@@ -86,9 +87,11 @@ impl Known {
         let mapping = Mapping::new(name.clone(), self.fields.get(name), self.options, images)
             .map_err(|(key, what)| Error::config(format!("the rule for {name}: {key}: {what}")))?;
         let table = Table { id: (self.ids)(name), ..mapping.table().clone() };
+        let mut def = mapping.definition().clone();
+        def.left_behind.extend(index::options_left(options));
         Ok(Described {
             table: Arc::new(table),
-            def: mapping.definition().clone(),
+            def,
             mapping: Arc::new(mapping),
             uuid,
             document_bytes: 0,

@@ -6,6 +6,7 @@ mod catalog;
 mod check;
 mod event;
 mod follow;
+mod index;
 mod known;
 pub mod mapping;
 mod mark;
@@ -180,6 +181,10 @@ impl Source for MongoSource {
         })
     }
 
+    fn copies_one_moment(&self) -> bool {
+        false
+    }
+
     async fn tables(&self) -> Result<Vec<Arc<Table>>> {
         Ok(self.catalog().await?.tables.into_iter().map(|d| d.table).collect())
     }
@@ -189,15 +194,19 @@ impl Source for MongoSource {
         let mut catalog = self.catalog().await?;
         catalog.tables.retain(|d| tables.iter().any(|t| t.name == d.table.name));
         let mut defs = Vec::with_capacity(catalog.tables.len());
+        let mut objects = Vec::new();
         for d in &catalog.tables {
             let mut def = d.def.clone();
-            def.left_behind.extend(catalog::indexes(&client, &d.table.name).await?);
+            let (carried, left) = index::sorted(d, &catalog::indexes(&client, &d.table.name).await?);
+            objects.extend(carried);
+            def.left_behind.extend(left);
             defs.push(def);
         }
         let remarks = catalog.beside.iter().map(|b| format!("{b} is not brought to the target")).collect();
         Ok(SchemaScript {
             dialect: "mongo".into(),
             made_by: "catalog".into(),
+            objects,
             tables: defs,
             remarks,
             ..SchemaScript::default()

@@ -245,6 +245,7 @@ fn describe(name: TableName, row: &[Option<String>], parts: &Parts, ids: &TableI
         generated: Vec::new(),
         identity: RowIdentity::AllColumns,
         full_old_rows: true,
+        full_old_rows_by: columns::WHOLE_ROWS_BY.to_owned(),
         has_secondary_unique: false,
         partitioned: text(row, 8).contains("partitioned"),
         estimated_rows: number(row, 3),

@@ -6,6 +6,10 @@ use crate::definition::DataType;
 use crate::mywire::quote::read_printed;
 use crate::schema::Kind;
 
+/// What makes the log hold whole old rows, for people. Sessions that are open keep what they had.
+pub const WHOLE_ROWS_BY: &str =
+    "SET GLOBAL binlog_row_image = 'FULL'; then let the application's sessions connect anew";
+
 /// A type as it is written: its word, what stands in brackets, and the words behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {

@@ -456,6 +456,7 @@ impl Follower {
             generated: base.map(|b| b.generated.clone()).unwrap_or_default(),
             identity,
             full_old_rows: whole,
+            full_old_rows_by: columns::WHOLE_ROWS_BY.to_owned(),
             has_secondary_unique: base.is_none_or(|b| b.has_secondary_unique),
             partitioned: base.is_some_and(|b| b.partitioned),
             estimated_rows: base.map_or(0, |b| b.estimated_rows),

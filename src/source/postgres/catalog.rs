@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio_postgres::{Client, Row as PgRow};
 
+use super::resolve::whole_rows_by;
 use crate::error::{Error, Result};
 use crate::pgwire::control;
 use crate::pgwire::errors::wrap;
@@ -407,6 +408,7 @@ fn assemble(
         generated,
         identity,
         full_old_rows: r.replident == 'f',
+        full_old_rows_by: whole_rows_by(&r.name),
         has_secondary_unique,
         partitioned: r.kind == 'p',
         estimated_rows: leaves.iter().map(|l| l.rows).sum(),

@@ -60,9 +60,15 @@ pub fn compose(
         generated: now.as_ref().map(|t| t.generated.clone()).unwrap_or_default(),
         identity,
         full_old_rows: full,
+        full_old_rows_by: whole_rows_by(&TableName::new(&relation.schema, &relation.name)),
         has_secondary_unique: now.as_ref().is_none_or(|t| t.has_secondary_unique),
         partitioned: now.as_ref().is_some_and(|t| t.partitioned),
         estimated_rows: now.as_ref().map_or(0, |t| t.estimated_rows),
         bytes: now.as_ref().map_or(0, |t| t.bytes),
     }
+}
+
+/// What makes the log hold whole old rows of a table.
+pub(super) fn whole_rows_by(table: &TableName) -> String {
+    format!("ALTER TABLE {table} REPLICA IDENTITY FULL;")
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bson::Document;
 use serde::{Deserialize, Serialize};
 
 use super::shape::Shape;
@@ -14,6 +15,7 @@ use crate::definition::{ColumnDef, DataType, IndexDef, TableDef};
 use crate::documents::values::Form;
 use crate::documents::{BSON, KEY, OBJECT_ID};
 use crate::error::{Error, Result};
+use crate::exchange::Microseconds;
 use crate::schema::{Column, RowIdentity, SchemaObject, SchemaScript, Stage, Table, TableId, TableName};
 use crate::transform::rules::Homes;
 use crate::transform::typename;
@@ -43,13 +45,16 @@ pub struct CreateIndex {
     pub not_null: Vec<String>,
     /// Whether it is the primary key: nothing to do where that is `_id`.
     pub primary: bool,
+    /// The whole definition as extended JSON, where the source is a MongoDB; then nothing above but its name counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
 }
 
 /// The script of a source's tables as collections.
 ///
 /// # Errors
 /// `Fatal` where a table's rows cannot be documents, or two tables would be one collection.
-pub fn adopt(script: SchemaScript, engine: &str, homes: &Homes) -> Result<SchemaScript> {
+pub fn adopt(script: SchemaScript, engine: &str, homes: &Homes, micros: Microseconds) -> Result<SchemaScript> {
     let mut out = SchemaScript {
         dialect: "mongo".into(),
         made_by: script.made_by.clone(),
@@ -63,10 +68,38 @@ pub fn adopt(script: SchemaScript, engine: &str, homes: &Homes) -> Result<Schema
             return Err(Error::fatal(format!("{other} and {} would be one collection on the target", def.name))
                 .hint("leave one out with tables.exclude, or send it elsewhere with a [[rule]]"));
         }
-        one(def, engine, homes, home, &mut out)?;
+        carried(&script, def, &home, &mut out)?;
+        one(def, (engine, homes, micros), home, &mut out)?;
     }
     Ok(out)
 }
+
+/// Indexes of a source that is a MongoDB, too: it describes as objects those that fit its documents as they are.
+fn carried(script: &SchemaScript, def: &TableDef, home: &TableName, out: &mut SchemaScript) -> Result<()> {
+    let own = script.dialect == out.dialect;
+    for o in script.objects.iter().filter(|o| own && o.kind == "INDEX" && o.table.as_ref() == Some(&def.name)) {
+        let index = CreateIndex {
+            collection: home.name.clone(),
+            name: o.name.clone(),
+            key: Vec::new(),
+            unique: defined(&o.sql).is_some_and(|d| d.get_bool("unique").unwrap_or(false)),
+            not_null: Vec::new(),
+            primary: false,
+            definition: Some(o.sql.clone()),
+        };
+        out.objects.push(object("INDEX", home, &o.name, &def.name, written(&index)?, Stage::TableCopied));
+    }
+    Ok(())
+}
+
+/// A definition that a source of the same engine has written.
+pub fn defined(json: &str) -> Option<Document> {
+    let bytes = crate::documents::read::document(json.as_bytes()).ok()?;
+    Document::from_reader(&*bytes).ok()
+}
+
+/// What decides what columns become: the source's engine, what rules say, and what becomes of microseconds.
+type By<'a> = (&'a str, &'a Homes, Microseconds);
 
 fn object(kind: &str, home: &TableName, name: &str, source: &TableName, sql: String, stage: Stage) -> SchemaObject {
     SchemaObject {
@@ -83,14 +116,19 @@ fn written<T: Serialize>(what: &T) -> Result<String> {
     serde_json::to_string(what).map_err(|e| Error::fatal(format!("writing a command as JSON: {e}")))
 }
 
-fn one(def: &TableDef, engine: &str, homes: &Homes, home: TableName, out: &mut SchemaScript) -> Result<()> {
+fn one(def: &TableDef, by: By<'_>, home: TableName, out: &mut SchemaScript) -> Result<()> {
     let mut columns = Vec::new();
     for (n, c) in def.columns.iter().enumerate() {
         if !c.travels {
             out.remarks.push(format!("{}: column {} is computed by the source and left out", def.name, c.name));
             continue;
         }
-        columns.push(column(def, c, n, engine, homes)?);
+        let key = def.primary_key.iter().any(|k| k.name == c.name);
+        let placed = column(def, c, n, key, by)?;
+        if placed.data != c.data && words::cut(&c.data) == placed.data {
+            out.remarks.push(format!("{}: column {} ({}) loses its microseconds", def.name, c.name, c.type_name));
+        }
+        columns.push(placed);
     }
     let place = |name: &str| columns.iter().position(|c: &Column| c.name == name);
     let key: Option<Vec<usize>> = def.primary_key.iter().map(|k| place(&k.name)).collect();
@@ -106,6 +144,7 @@ fn one(def: &TableDef, engine: &str, homes: &Homes, home: TableName, out: &mut S
         generated: Vec::new(),
         identity,
         full_old_rows: false,
+        full_old_rows_by: String::new(),
         has_secondary_unique,
         partitioned: false,
         estimated_rows: 0,
@@ -128,6 +167,7 @@ fn one(def: &TableDef, engine: &str, homes: &Homes, home: TableName, out: &mut S
             unique: true,
             not_null: Vec::new(),
             primary: true,
+            definition: None,
         };
         out.objects.push(object("PRIMARY KEY", &home, "primary_key", &def.name, written(&index)?, Stage::TableCopied));
     }
@@ -164,7 +204,7 @@ fn shaped(source: &TableName, table: &Arc<Table>) -> Result<Shape> {
     })
 }
 
-fn column(def: &TableDef, c: &ColumnDef, n: usize, engine: &str, homes: &Homes) -> Result<Column> {
+fn column(def: &TableDef, c: &ColumnDef, n: usize, key: bool, by: By<'_>) -> Result<Column> {
     let kind = if c.data == DataType::Other { crate::schema::Kind::Other } else { typename::of(&c.data).1 };
     let plain = Column {
         name: c.name.clone(),
@@ -178,11 +218,11 @@ fn column(def: &TableDef, c: &ColumnDef, n: usize, engine: &str, homes: &Homes) 
         collation: None,
         portable_binary: false,
     };
-    placed(&def.name, plain, engine, homes)
+    placed(&def.name, plain, key, by)
 }
 
 /// A column with the word for what its values are here.
-fn placed(source: &TableName, mut c: Column, engine: &str, homes: &Homes) -> Result<Column> {
+fn placed(source: &TableName, mut c: Column, key: bool, (engine, homes, micros): By<'_>) -> Result<Column> {
     if let Some(chosen) = homes.type_of(source, &c.name) {
         let named = words::named(chosen).map_err(|why| {
             Error::config(format!("the type of column {} of {source}: {why}", c.name))
@@ -191,6 +231,10 @@ fn placed(source: &TableName, mut c: Column, engine: &str, homes: &Homes) -> Res
         (c.type_name, c.kind, c.data) = named;
     } else if engine != "mongo" || ![BSON, KEY, OBJECT_ID].contains(&c.type_name.as_str()) {
         c.type_name = words::word(&c.data, c.kind, &c.type_name);
+        // Of a key nothing is cut: two rows could become one.
+        if micros == Microseconds::Cut && !key {
+            c.data = words::cut(&c.data);
+        }
     }
     c.default = None;
     c.collation = None;
@@ -212,6 +256,7 @@ fn index(def: &TableDef, index: &IndexDef, shape: &Shape) -> Result<CreateIndex,
         unique: index.unique,
         not_null: Vec::new(),
         primary: false,
+        definition: None,
     };
     let mut lists = 0;
     for k in &index.columns {
@@ -246,11 +291,12 @@ fn index(def: &TableDef, index: &IndexDef, shape: &Shape) -> Result<CreateIndex,
 ///
 /// # Errors
 /// As [`adopt`].
-pub fn adopt_table(engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
+pub fn adopt_table(engine: &str, table: &Table, homes: &Homes, micros: Microseconds) -> Result<Table> {
     let mut out = table.clone();
     out.name = homes.table(&table.name);
-    out.columns =
-        table.columns.iter().map(|c| placed(&table.name, c.clone(), engine, homes)).collect::<Result<Vec<Column>>>()?;
+    out.columns = (table.columns.iter().enumerate())
+        .map(|(i, c)| placed(&table.name, c.clone(), table.key().contains(&i), (engine, homes, micros)))
+        .collect::<Result<Vec<Column>>>()?;
     out.generated.clear();
     out.partitioned = false;
     shaped(&table.name, &Arc::new(out.clone()))?;

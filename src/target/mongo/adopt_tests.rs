@@ -68,7 +68,7 @@ fn script(tables: Vec<TableDef>) -> SchemaScript {
 
 #[test]
 fn given_a_table_when_adopted_then_collection_and_indexes_are_made_and_the_rest_is_said() {
-    let out = adopt(script(vec![orders()]), "postgres", &homes()).unwrap();
+    let out = adopt(script(vec![orders()]), "postgres", &homes(), Microseconds::Refuse).unwrap();
     let made: Vec<(&str, &str)> = out.objects.iter().map(|o| (o.kind.as_str(), o.name.as_str())).collect();
     assert_eq!(
         made,
@@ -90,10 +90,10 @@ fn given_a_table_when_adopted_then_collection_and_indexes_are_made_and_the_rest_
 fn given_two_tables_of_one_home_or_columns_of_one_field_when_adopted_then_it_is_refused() {
     let mut other = orders();
     other.name = TableName::new("shop", "orders");
-    assert!(adopt(script(vec![orders(), other]), "postgres", &homes()).is_err());
+    assert!(adopt(script(vec![orders(), other]), "postgres", &homes(), Microseconds::Refuse).is_err());
     let mut nested = orders();
     nested.columns.push(column("email.host", DataType::Text { bytes: None }, true));
-    let e = adopt(script(vec![nested]), "postgres", &homes()).unwrap_err();
+    let e = adopt(script(vec![nested]), "postgres", &homes(), Microseconds::Refuse).unwrap_err();
     assert!(e.message().contains("email.host") && e.hint_text().is_some(), "{e}");
 }
 
@@ -104,10 +104,10 @@ fn given_chosen_types_when_adopted_then_they_count_and_unknown_ones_are_refused(
         let types = [(table.clone(), [("total".to_owned(), word.to_owned())].into())].into();
         Homes { types, ..homes() }
     };
-    let out = adopt(script(vec![orders()]), "postgres", &with("double")).unwrap();
+    let out = adopt(script(vec![orders()]), "postgres", &with("double"), Microseconds::Refuse).unwrap();
     let create: Create = serde_json::from_str(&out.objects[0].sql).unwrap();
     assert_eq!(create.table.columns[3].type_name, "double");
-    let e = adopt(script(vec![orders()]), "postgres", &with("numeric")).unwrap_err();
+    let e = adopt(script(vec![orders()]), "postgres", &with("numeric"), Microseconds::Refuse).unwrap_err();
     assert!(e.message().contains("decimal"), "{e}");
 }
 
@@ -128,7 +128,7 @@ fn given_collections_of_a_source_when_adopted_then_documents_stay_what_they_are(
     };
     let script = SchemaScript { dialect: "mongo".into(), tables: vec![def], ..SchemaScript::default() };
     let homes = Homes { source: "shop".into(), target: "copy".into(), ..Homes::default() };
-    let out = adopt(script, "mongo", &homes).unwrap();
+    let out = adopt(script, "mongo", &homes, Microseconds::Refuse).unwrap();
     let create: Create = serde_json::from_str(&out.objects[0].sql).unwrap();
     assert_eq!(create.table.name, TableName::new("copy", "orders"));
     assert!(create.table.columns.iter().all(|c| c.type_name == BSON && c.kind == Kind::Other));

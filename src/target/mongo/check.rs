@@ -225,14 +225,15 @@ fn values(t: &Table, found: &mut Vec<Finding>) {
         t.columns.iter().filter(|c| c.type_name == word && what(&c.data)).map(|c| c.name.as_str()).collect()
     };
     let fine = |d: &DataType| matches!(d, DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction > 3);
-    let times = of(&fine, "date");
+    let mut times = of(&fine, "date");
+    times.extend(of(&|d| matches!(d, DataType::Array { element } if fine(element)), "array of date"));
     if !times.is_empty() {
         found.push(
             warning(
                 "microseconds",
                 format!("{}: {} may hold microseconds, and MongoDB's dates have milliseconds: a value that has any stops the migration", t.name, times.join(", ")),
             )
-            .fix("in a rule for the table: types = { column = \"date\" } cuts them off, \"string\" keeps them"),
+            .fix("target.microseconds = \"cut\" cuts them off in every table, but in keys; in a rule for the table, types = { column = \"date\" } cuts them off in one column, and \"string\" keeps them"),
         );
     }
     let long = |d: &DataType| matches!(d, DataType::Decimal { precision: Some(p), .. } if *p > DIGITS);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bson::{Document, doc};
 use mongodb::Client;
 
-use super::adopt::{Create, CreateIndex};
+use super::adopt::{Create, CreateIndex, defined};
 use super::bookkeeping::{self, hold};
 use super::catalog;
 use super::session::{Durable, Session, majority};
@@ -119,7 +119,17 @@ async fn index(
     let Some(table) = found.into_iter().next().flatten() else {
         return Err(Error::fatal(format!("the target has no collection {home} (any more)")));
     };
-    let spec = Shape::new(&table, None).and_then(|shape| specification(i, &shape));
+    let spec =
+        match &i.definition {
+            Some(json) => Some(defined(json).ok_or_else(|| {
+                Error::fatal(format!("the definition of the index {} of {home} cannot be read", i.name))
+            })?),
+            None => None,
+        };
+    let spec = match spec {
+        Some(spec) => Ok(Some(spec)),
+        None => Shape::new(&table, None).and_then(|shape| specification(i, &shape)),
+    };
     let spec = match spec {
         Ok(Some(spec)) => spec,
         Ok(None) => return Ok(()),

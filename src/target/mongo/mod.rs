@@ -35,7 +35,9 @@ use crate::finding::Finding;
 use crate::mongowire::conninfo::MongoConnInfo;
 use crate::mongowire::server::Server;
 use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
-use crate::target::{Applier, Checkpoint, CopyStage, Loader, SessionLock, TableCopy, Target, TargetOptions};
+use crate::target::{
+    Applier, Checkpoint, CopyStage, Loader, Microseconds, SessionLock, TableCopy, Target, TargetOptions,
+};
 use crate::transform::rules::Homes;
 
 /// A MongoDB database that is copied into.
@@ -43,6 +45,7 @@ pub struct MongoTarget {
     info: MongoConnInfo,
     name: String,
     create_schema: bool,
+    microseconds: Microseconds,
     holder: Holder,
     /// Its own pool of connections, which mends itself.
     client: OnceCell<Client>,
@@ -61,6 +64,7 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
         info: MongoConnInfo::parse("target.url", &options.url)?,
         name: options.name,
         create_schema: options.create_schema,
+        microseconds: options.microseconds,
         holder: lease::holder(),
         client: OnceCell::new(),
         epoch: AtomicI64::new(0),
@@ -111,10 +115,10 @@ impl Target for MongoTarget {
         }
         // Objects of other dialects say nothing here; every source describes its tables beside them.
         let from = script.dialect.clone();
-        adopt::adopt(script, &from, homes)
+        adopt::adopt(script, &from, homes, self.microseconds)
     }
     fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
-        adopt::adopt_table(engine, table, homes)
+        adopt::adopt_table(engine, table, homes, self.microseconds)
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         lease::lock(self.client().await?, &self.name, &self.holder).await

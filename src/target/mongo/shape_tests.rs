@@ -29,6 +29,7 @@ fn table(columns: &[(&str, &str)], identity: RowIdentity) -> Arc<Table> {
         generated: Vec::new(),
         identity,
         full_old_rows: false,
+        full_old_rows_by: String::new(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 0,

@@ -36,7 +36,7 @@ pub fn put_without_id(out: &mut Vec<u8>, document: &[u8]) -> Option<()> {
 pub fn hint(form: Option<&Form>) -> &'static str {
     match form {
         Some(Form::Date) => {
-            "MongoDB's dates are whole milliseconds from 1970: say in a rule for the table what the column becomes, types = { column = \"date\" } to cut off what is finer, or \"string\" to keep it as text; then start again"
+            "MongoDB's dates are whole milliseconds: target.microseconds = \"cut\" cuts off what is finer in every table, but in keys; or say in a rule for the table what the column becomes, types = { column = \"date\" } to cut it off, \"string\" to keep it as text; then start again"
         }
         Some(Form::Decimal) => {
             "MongoDB's decimals have 34 digits: say types = { column = \"string\" } in a rule for the table to keep it as text, or \"double\" to have it rounded; then start again"

@@ -18,8 +18,9 @@ pub fn form(column: &Column, in_key: bool) -> (Form, Choices) {
         },
     };
     // A date of three digits holds no more; where a rule says `date` of a finer column, it is made one of three.
-    let cut_micros =
-        matches!(data, DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction <= 3);
+    let cut_micros = matches!(innermost(data), DataType::Timestamp { fraction } | DataType::TimestampTz { fraction } if *fraction <= 3);
+    // Two keys could become one.
+    let cut_micros = cut_micros && !in_key;
     (form, Choices { cut_micros })
 }
 
@@ -40,6 +41,16 @@ fn innermost(data: &DataType) -> &DataType {
     match data {
         DataType::Array { element } => innermost(element),
         other => other,
+    }
+}
+
+/// The same without what is finer than a millisecond.
+pub fn cut(data: &DataType) -> DataType {
+    match data {
+        DataType::Timestamp { fraction } => DataType::Timestamp { fraction: (*fraction).min(3) },
+        DataType::TimestampTz { fraction } => DataType::TimestampTz { fraction: (*fraction).min(3) },
+        DataType::Array { element } => DataType::Array { element: Box::new(cut(element)) },
+        other => other.clone(),
     }
 }
 
@@ -161,5 +172,9 @@ mod tests {
         };
         assert!(!form(&column(DataType::Timestamp { fraction: 6 }), false).1.cut_micros);
         assert!(form(&column(named("date").unwrap().2), false).1.cut_micros);
+        assert!(!form(&column(named("date").unwrap().2), true).1.cut_micros);
+        let fine = DataType::Array { element: Box::new(DataType::TimestampTz { fraction: 6 }) };
+        assert!(!form(&column(fine.clone()), false).1.cut_micros);
+        assert!(form(&column(cut(&fine)), false).1.cut_micros);
     }
 }

@@ -54,7 +54,7 @@ pub fn adopt(script: SchemaScript, engine: &str, settings: &Settings, homes: &Ho
     let shaped = script
         .tables
         .iter()
-        .map(|def| shape(def, &script.tables, engine, homes, &mut out.remarks))
+        .map(|def| shape(def, &script.tables, (engine, settings.flavour), homes, &mut out.remarks))
         .collect::<Result<Vec<_>>>()?;
     for s in &shaped {
         if databases.insert(s.home.schema.clone()) {
@@ -107,7 +107,7 @@ fn one_name_each(tables: &[TableDef], settings: &Settings, homes: &Homes) -> Res
 fn shape<'a>(
     def: &'a TableDef,
     all: &[TableDef],
-    engine: &str,
+    (engine, flavour): (&str, Flavour),
     homes: &Homes,
     remarks: &mut Vec<String>,
 ) -> Result<Shaped<'a>> {
@@ -145,6 +145,12 @@ fn shape<'a>(
     for key in &keys {
         let of = |name: &&str| columns.iter().position(|(c, _)| c.name == **name);
         let places: Vec<usize> = key.iter().filter_map(of).collect();
+        for &p in &places {
+            let chosen = &mut columns[p].1;
+            if types::collates_as_table(chosen) {
+                chosen.charset = types::key_text(engine, flavour);
+            }
+        }
         let long: Vec<usize> = places
             .iter()
             .copied()
@@ -490,6 +496,9 @@ pub fn adopt_table(engine: &str, table: &Table, settings: &Settings, homes: &Hom
         }
     }
     for (i, (column, mut c)) in out.columns.iter_mut().zip(chosen).enumerate() {
+        if key.contains(&i) && types::collates_as_table(&c) {
+            c.charset = types::key_text(engine, settings.flavour);
+        }
         if key.contains(&i) && types::key_bytes(&c.sql, c.charset).is_none() {
             let length = room / (4 * long.max(1));
             c.sql = if c.sql.ends_with("blob") {

@@ -99,6 +99,7 @@ pub async fn described(session: &mut Session, names: &[TableName]) -> Result<Vec
             generated: Vec::new(),
             identity: RowIdentity::AllColumns,
             full_old_rows: false,
+            full_old_rows_by: String::new(),
             has_secondary_unique: false,
             partitioned: text(t, 5).contains("partitioned"),
             estimated_rows: text(t, 3).parse().unwrap_or(0),

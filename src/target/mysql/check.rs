@@ -8,12 +8,13 @@ use super::catalog::{self, Described};
 use super::forms::{Form, form};
 use super::grants;
 use super::session::Session;
+use crate::definition::DataType;
 use crate::error::Result;
 use crate::exchange::SourceFacts;
 use crate::finding::{Finding, Severity};
 use crate::mywire::quote::{literal, qualified, quoted};
 use crate::mywire::server::{Flavour, Server};
-use crate::schema::{Table, TableName};
+use crate::schema::{Column, Table, TableName};
 
 /// Sessions that a migration needs besides its loaders: lock, applier, control, check.
 const SESSIONS: i64 = 8;
@@ -296,6 +297,7 @@ async fn table(
                 )),
             ),
             Some(h) => {
+                found.extend(collation(t, c, h));
                 if let Some(why) = narrow(&form(&c.type_name), &form(&h.type_name)) {
                     let f = format!("column {} of {t} is {} on the target, {why}", c.name, h.type_name);
                     found.push(warning("type", f).fix(format!(
@@ -346,6 +348,29 @@ async fn table(
         ));
     }
     Ok(())
+}
+
+/// What is wrong with the collation of a text column whose type was chosen with one ([`super::types::key_text`]): until the
+/// target is consistent, rows whose keys are equal under it would replace each other without a word.
+fn collation(t: &TableName, want: &Column, have: &Column) -> Option<Finding> {
+    let (_, wanted) = want.type_name.split_once(" COLLATE ")?;
+    let theirs = have.collation.as_deref()?;
+    // By bytes, and without blanks that are added; digits of one length differ under any.
+    let exact = theirs.ends_with("_0900_bin") || theirs.ends_with("_nopad_bin");
+    let plain = matches!(want.data, DataType::Enum { .. } | DataType::Set { .. } | DataType::Char { length: 24 | 36 });
+    if exact || plain || !wanted.ends_with("_bin") {
+        return None;
+    }
+    let what = format!(
+        "column {} of {t} is of the collation {theirs} on the target, under which keys that differ at the source can be one",
+        want.name
+    );
+    Some(problem("collation", what).fix(format!(
+        "ALTER TABLE {} MODIFY {} {} NOT NULL;",
+        qualified(t),
+        quoted(&want.name),
+        want.type_name
+    )))
 }
 
 /// Why values of `want` may not fit `have`; each that does not stops the migration.

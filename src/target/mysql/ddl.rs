@@ -153,7 +153,7 @@ async fn changed(
         ));
     }
     let Some(have) = described(a, t).await? else {
-        let makes = ddl.tag.starts_with("CREATE") || ddl.tag == "SELECT INTO";
+        let makes = ddl.tag.to_ascii_uppercase().starts_with("CREATE") || ddl.tag == "SELECT INTO";
         if !makes {
             return Ok(stop(
                 ddl,

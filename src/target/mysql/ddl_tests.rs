@@ -26,6 +26,7 @@ fn table(columns: &[Column]) -> Table {
         generated: Vec::new(),
         identity: RowIdentity::Key(vec![0]),
         full_old_rows: false,
+        full_old_rows_by: String::new(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 0,

@@ -27,6 +27,7 @@ fn shape(flavour: Flavour, columns: &[(&str, &str, Option<&str>)], key: &[usize]
         generated: Vec::new(),
         identity: if key.is_empty() { RowIdentity::AllColumns } else { RowIdentity::Key(key.to_vec()) },
         full_old_rows: false,
+        full_old_rows_by: String::new(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 0,

@@ -2,6 +2,7 @@
 
 use crate::definition::DataType;
 use crate::mywire::quote::literal;
+use crate::mywire::server::Flavour;
 
 /// A type, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,8 +105,9 @@ pub fn choose(data: &DataType, from: &str) -> Chosen {
         }
         DataType::Time { fraction: n, .. } => plain(fraction("time", *n)),
         DataType::Timestamp { fraction: n } => plain(fraction("datetime", *n)),
-        DataType::TimestampTz { fraction: n } if from == "postgres" => remarked(fraction("datetime", *n), ZONES),
-        DataType::TimestampTz { fraction: n } => plain(fraction("timestamp", *n)),
+        // Of this engine it has the range of this engine; others' instants reach beyond 2038, where `timestamp` ends.
+        DataType::TimestampTz { fraction: n } if from == "mysql" => plain(fraction("timestamp", *n)),
+        DataType::TimestampTz { fraction: n } => remarked(fraction("datetime", *n), ZONES),
         DataType::Year => plain("year"),
         DataType::Interval => remarked("varchar(64)", "is kept as text"),
         DataType::Uuid => Chosen { charset: " CHARACTER SET ascii COLLATE ascii_bin", ..plain("char(36)") },
@@ -131,6 +133,25 @@ fn labelled(word: &str, labels: &[String], most: usize) -> Chosen {
     }
     let list: Vec<String> = labels.iter().map(|l| literal(l)).collect();
     Chosen { charset: " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", ..plain(format!("{word}({})", list.join(","))) }
+}
+
+/// Character set and collation of text in the keys of tables of a source of the engine `from`; empty for the table's own.
+/// Keys of documents are of one column for all types, differ by case, and end in blanks: only a collation by bytes that
+/// pads nothing keeps them apart (`utf8mb4_bin` takes `a` and `a ` for equal).
+pub fn key_text(from: &str, flavour: Flavour) -> &'static str {
+    match (from, flavour) {
+        ("mongo", Flavour::Mysql) => " CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
+        ("mongo", Flavour::Mariadb) => " CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
+        _ => "",
+    }
+}
+
+/// Whether the type is text whose collation nobody has written.
+pub fn collates_as_table(chosen: &Chosen) -> bool {
+    use super::forms::form;
+    let bare =
+        chosen.charset.is_empty() && !chosen.sql.contains(" CHARACTER SET ") && !chosen.sql.contains(" COLLATE ");
+    bare && form(&chosen.sql).is_text()
 }
 
 /// Bytes that a column of the type takes in a key, or `None` where it can stand there with a length only.
@@ -200,5 +221,6 @@ mod tests {
             assert_eq!(choose(&data, "postgres").sql, want, "{data:?}");
         }
         assert_eq!(choose(&DataType::TimestampTz { fraction: 3 }, "mysql").sql, "timestamp(3)");
+        assert_eq!(choose(&DataType::TimestampTz { fraction: 3 }, "mongo").sql, "datetime(3)");
     }
 }

@@ -68,6 +68,7 @@ pub async fn tables(client: &Client, names: &[TableName]) -> Result<Vec<Option<A
             generated: Vec::new(),
             identity: RowIdentity::None,
             full_old_rows: r.get::<_, String>(3) == "f",
+            full_old_rows_by: String::new(),
             has_secondary_unique: false,
             partitioned: r.get::<_, bool>(14),
             estimated_rows: 0,

@@ -268,6 +268,7 @@ fn given_a_sources_table_when_adopted_then_name_types_and_kinds_are_this_engines
         generated: vec![make("g", DataType::Other, None)],
         identity: RowIdentity::Key(vec![0]),
         full_old_rows: true,
+        full_old_rows_by: String::new(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 0,

@@ -29,6 +29,7 @@ fn table(schema: &str, name: &str, columns: Vec<Column>) -> Arc<Table> {
         generated: vec![],
         identity: RowIdentity::Key(vec![0]),
         full_old_rows: true,
+        full_old_rows_by: String::new(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 0,

@@ -73,6 +73,51 @@ fn given_a_value_that_no_document_holds_when_it_comes_then_the_stream_stops_and_
 }
 
 #[test]
+fn given_times_with_microseconds_when_they_are_to_be_cut_then_only_keys_refuse_them() {
+    let pair = Pair::shared(
+        "cut",
+        "create table e (id int primary key, at timestamptz default now(), day timestamp, list timestamptz[], low timestamptz);
+         create table k (at timestamptz primary key);
+         insert into e values (1, '2024-01-01 00:00:00.123456+00', '1969-12-31 23:59:59.999999', '{2024-01-01 00:00:00.000999+00,NULL}');
+         insert into e (id) select generate_series(2, 200)",
+    );
+    let config = pair.config().microseconds_cut();
+    let mut daemon = Daemon::spawn(&config);
+    daemon.ready();
+    let mut sql = pair.source();
+    sql.run("insert into e select 201, at, day, list, low from e where id = 1; insert into e (id) values (202)");
+    sql.run("update e set low = now() where id < 50");
+    let target = pair.target();
+    let in_ms = "select id, (floor(extract(epoch from at) * 1000))::bigint, (floor(extract(epoch from low) * 1000))::bigint from e order by id";
+    let want: Vec<Vec<Option<String>>> = sql.rows(in_ms);
+    let ms = |d: &bson::Document, name: &str| d.get_datetime(name).ok().map(|t| t.timestamp_millis().to_string());
+    let have = || -> Vec<Vec<Option<String>>> {
+        let row = |d: &bson::Document| vec![Some(d.get_i32("_id").unwrap().to_string()), ms(d, "at"), ms(d, "low")];
+        target.all("e").iter().map(row).collect()
+    };
+    wait_until("all times have come", PATIENCE, || have() == want);
+    for id in [1, 201] {
+        let d = target.one("e", id);
+        assert_eq!(d.get_datetime("day").unwrap().timestamp_millis(), -1);
+        let list = d.get_array("list").unwrap();
+        assert_eq!(list, &vec![Bson::DateTime(DateTime::from_millis(1_704_067_200_000)), Bson::Null]);
+    }
+    assert!(daemon.log().contains("column at (timestamp with time zone) loses its microseconds"), "{}", daemon.log());
+    // Two keys would become one.
+    sql.run("insert into k values ('2024-01-01 00:00:00.123456+00')");
+    assert_eq!(daemon.exit_status(), 1);
+    assert!(daemon.log().contains("microseconds"), "{}", daemon.log());
+    assert_eq!(target.count("k"), 0);
+    // Without it `check` names it, and for other targets there is no such thing.
+    let said = Daemon::command(&pair.config(), &["check"]);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(text.contains("may hold microseconds") && text.contains("target.microseconds = \"cut\""), "{text}");
+    let said = Daemon::command(&config.target("postgres://a@127.0.0.1:1/b"), &["check"]);
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(text.contains("target.microseconds: is for MongoDB"), "{text}");
+}
+
+#[test]
 fn given_large_values_that_did_not_change_when_rows_are_updated_then_they_stay() {
     let pair = Pair::shared(
         "toast",

@@ -55,6 +55,11 @@ impl Config {
         self.name = name.to_owned();
         self
     }
+    /// Times lose what is finer than a millisecond.
+    pub fn microseconds_cut(mut self) -> Config {
+        self.of_target.push_str("microseconds = \"cut\"\n");
+        self
+    }
     /// The target's tables exist already, all of them.
     pub fn schema_exists(mut self) -> Config {
         self.of_target.push_str("create_schema = false\n");

@@ -182,6 +182,7 @@ impl Mapping {
             generated: Vec::new(),
             identity: RowIdentity::Key(vec![0]),
             full_old_rows: pre_images,
+            full_old_rows_by: images_by(&name),
             has_secondary_unique: false,
             partitioned: false,
             estimated_rows: 0,
@@ -449,4 +450,12 @@ fn made(name: &str, type_name: &str, kind: Kind, data: DataType, nullable: bool)
         comment: None,
     };
     (column, def)
+}
+
+/// What makes the log hold documents as they were before a change. Names are written as JSON writes texts.
+fn images_by(collection: &TableName) -> String {
+    format!(
+        "db.getSiblingDB({:?}).runCommand({{ collMod: {:?}, changeStreamPreAndPostImages: {{ enabled: true }} }})",
+        collection.schema, collection.name
+    )
 }

@@ -191,6 +191,7 @@ impl Shape {
             generated: self.held.iter().filter(|h| h.apart).map(|h| h.column.clone()).collect(),
             identity,
             full_old_rows: self.full_old_rows,
+            full_old_rows_by: columns::WHOLE_ROWS_BY.to_owned(),
             has_secondary_unique: self.more_unique || self.secondary_unique(),
             partitioned: self.partitioned,
             estimated_rows: self.estimated_rows,

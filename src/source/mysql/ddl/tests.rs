@@ -38,6 +38,7 @@ fn table(table: &str) -> Table {
         generated: Vec::new(),
         identity: RowIdentity::Key(vec![0]),
         full_old_rows: true,
+        full_old_rows_by: String::new(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 3,
