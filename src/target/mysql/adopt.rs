@@ -527,13 +527,18 @@ pub fn adopt_table(engine: &str, table: &Table, settings: &Settings, homes: &Hom
 ///
 /// # Errors
 /// As [`adopt`].
-pub fn adopted(defs: &[TableDef], engine: &str, tables: &[Arc<Table>], homes: &Homes) -> Result<Vec<Table>> {
+pub fn adopted(
+    defs: &[TableDef],
+    (engine, flavour): (&str, Flavour),
+    tables: &[Arc<Table>],
+    homes: &Homes,
+) -> Result<Vec<Table>> {
     let engine = if engine == "mariadb" { "mysql" } else { engine };
     let mut out = Vec::with_capacity(tables.len());
     for table in tables {
         let mut made = Table { name: homes.table(&table.name), generated: Vec::new(), ..(**table).clone() };
         if let Some(def) = defs.iter().find(|d| d.name == table.name) {
-            let shaped = shape(def, defs, engine, homes, &mut Vec::new())?;
+            let shaped = shape(def, defs, (engine, flavour), homes, &mut Vec::new())?;
             made.columns.retain(|c| shaped.column(&c.name).is_some());
             for column in &mut made.columns {
                 let Some((c, chosen)) = shaped.column(&column.name) else { continue };

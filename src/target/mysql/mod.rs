@@ -169,7 +169,7 @@ impl Target for MysqlTarget {
         // Statements of the same flavour make the same tables.
         match self.settings().flavour.word() == script.dialect {
             true => Ok(tables.iter().map(|t| Table { name: homes.table(&t.name), ..(**t).clone() }).collect()),
-            false => adopt::adopted(&script.tables, engine, tables, homes),
+            false => adopt::adopted(&script.tables, (engine, self.settings().flavour), tables, homes),
         }
     }
     fn is_as_wanted(&self, wanted: &Column, there: &Column) -> bool {
