@@ -289,7 +289,7 @@ mod tests {
             text.contains("[tables]") && text.matches("[[rule]]").count() == 5 && !text.contains("[api]"),
             "{text}"
         );
-        assert!(text.lines().all(|l| !l.starts_with('#') && l.chars().count() <= 92), "{text}");
+        assert!(text.lines().all(|l| !l.starts_with('#') && l.chars().count() <= 95), "{text}");
         let parsed: toml::Value = toml::from_str(&text).unwrap();
         assert_eq!(parsed["rule"].as_array().unwrap().len(), 5);
     }

@@ -122,7 +122,7 @@ pub async fn tell(args: &DemoArgs, engines: (Engine, Engine), screen: &Screen, f
     let config = std::fs::read_to_string(&program.config).context("reading the configuration back")?;
     screen.say("the configuration (both passwords come from the environment):\n");
     for line in config.lines() {
-        screen.line(format!("        {line}").trim_end());
+        screen.line(format!("    {line}").trim_end());
     }
     screen.line("");
     let (said, ready) = program.run(&["check"]).await?;
