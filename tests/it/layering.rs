@@ -74,6 +74,7 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mongo/event",
         "source/mongo/follow",
         "source/mongo/known",
+        "source/mongo/oplog",
         "source/mongo/token",
         "source/mongo/watch",
         "source/mongo/sample",

@@ -519,6 +519,7 @@ fn given_a_marker_when_written_then_the_stream_brings_it_back_behind_what_was_wr
             collections: Default::default(),
             documents: DocumentForm::Json,
             nul_text: NulText::default(),
+            follow: Default::default(),
         })
         .unwrap()
     };
