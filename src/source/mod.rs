@@ -7,8 +7,8 @@ pub mod postgres;
 pub mod queue;
 
 pub use crate::exchange::{
-    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, Follow, LogIdentity, NulText, Scanner,
-    SourceFacts, TablePlan, ZeroDates,
+    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, Follow, LogIdentity, NulText,
+    Scanner, SourceFacts, TablePlan, ZeroDates,
 };
 
 use std::collections::BTreeMap;

@@ -21,6 +21,7 @@ mod identities;
 mod layering;
 mod made;
 mod mongo_fields;
+mod mongo_oplog;
 mod mongo_source;
 mod mongo_target;
 mod mysql_binlog;

@@ -156,13 +156,16 @@ fn following(
                 Severity::Problem,
                 "privilege",
                 format!("{user} lacks the right changeStream on {place}, to follow; nor may it read the oplog instead"),
-                format!("{}; or, to follow a replica set by its oplog, which tells of all databases: {read_oplog}", grant(role)),
+                format!(
+                    "{}; or, to follow a replica set by its oplog, which tells of all databases: {read_oplog}",
+                    grant(role)
+                ),
             );
             false
         }
         Way::Oplog if rights.oplog() => {
             out.fix(
-                Severity::Ok,
+                Severity::Note,
                 "follow",
                 "followed by the oplog itself (local.oplog.rs): images are not in it, so documents that were updated are looked up as they are by then",
                 format!("a change stream has images, and needs no right to other databases' log: {}", grant(role)),
@@ -173,7 +176,9 @@ fn following(
             out.fix(
                 Severity::Problem,
                 "privilege",
-                format!("{user} lacks the right find on local.oplog.rs, to follow by the oplog (source.follow = \"oplog\")"),
+                format!(
+                    "{user} lacks the right find on local.oplog.rs, to follow by the oplog (source.follow = \"oplog\")"
+                ),
                 read_oplog,
             );
             false

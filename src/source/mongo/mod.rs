@@ -8,8 +8,8 @@ mod entries;
 mod event;
 mod follow;
 mod known;
-pub mod mapping;
 mod lookup;
+pub mod mapping;
 mod mark;
 mod oplog;
 mod place;
@@ -174,7 +174,10 @@ impl MongoSource {
 async fn following(tailing: Tailing, way: Way, out: queue::EventSender) -> Result<()> {
     match way {
         Way::Streams => tail::run(tailing, out).await,
-        Way::Oplog => entries::run(tailing, out).await,
+        Way::Oplog => {
+            tracing::info!("the source is followed by its oplog");
+            entries::run(tailing, out).await
+        }
     }
 }
 

@@ -351,3 +351,166 @@ fn namespaces(known: &Known) -> Option<Vec<Bson>> {
     }
     Some(any)
 }
+
+#[cfg(test)]
+mod tests {
+    use bson::Timestamp;
+
+    use super::*;
+    use crate::source::mongo::known::tests::known;
+
+    fn at(increment: u32) -> Timestamp {
+        Timestamp { time: 7, increment }
+    }
+    fn bytes(d: &Document) -> Vec<u8> {
+        d.to_vec().unwrap()
+    }
+    /// An entry with what every entry has.
+    fn entry(increment: u32, rest: Document) -> Vec<u8> {
+        let mut d = doc! { "ts": at(increment), "t": 1_i64, "v": 2_i64, "wall": bson::DateTime::from_millis(7_000) };
+        d.extend(rest);
+        bytes(&d)
+    }
+    fn read(bytes: &[u8]) -> Entry<'_> {
+        Entry::read(Doc::new(bytes).unwrap()).unwrap()
+    }
+    fn one(bytes: &[u8]) -> Option<Seen<'_>> {
+        match read(bytes).what {
+            What::One(seen) => Some(seen),
+            What::Nothing => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn given_operations_on_documents_when_read_then_they_are_a_streams_events() {
+        let insert = entry(1, doc! { "op": "i", "ns": "shop.a.b", "o": { "_id": 1, "secret": "x" } });
+        let seen = one(&insert).unwrap();
+        assert_eq!((seen.kind, seen.database, seen.collection), (Kind::Insert, "shop", "a.b"));
+        assert_eq!((seen.time, seen.wall, seen.in_transaction), (Time::new(7, 1), Some(7_000), false));
+        // Named by its key alone.
+        assert_eq!(seen.id().unwrap(), Value::Int32(1));
+        assert!(seen.document().contains("_id") && !seen.document().contains("secret"), "{}", seen.document());
+        for (o, kind) in [
+            (doc! { "$v": 1, "$set": { "n": 2 } }, Kind::Update),
+            (doc! { "$v": 2, "diff": { "u": { "n": 2 } } }, Kind::Update),
+            (doc! { "_id": 1, "n": 2 }, Kind::Replace),
+        ] {
+            let update = entry(2, doc! { "op": "u", "ns": "shop.a", "o": o, "o2": { "_id": 1 } });
+            let seen = one(&update).unwrap();
+            assert_eq!((seen.kind, seen.full.is_some()), (kind, kind == Kind::Replace));
+            assert_eq!(seen.id().unwrap(), Value::Int32(1));
+        }
+        let delete = entry(3, doc! { "op": "d", "ns": "shop.a", "o": { "_id": 1 } });
+        assert_eq!(one(&delete).unwrap().kind, Kind::Delete);
+        let moved = entry(4, doc! { "op": "d", "ns": "shop.a", "o": { "_id": 1 }, "fromMigrate": true });
+        assert!(one(&moved).is_none());
+        assert!(one(&entry(5, doc! { "op": "n", "ns": "", "o": { "msg": "periodic noop" } })).is_none());
+        for bad in [
+            doc! { "op": "u", "ns": "shop.a", "o": { "_id": 1 } },
+            doc! { "op": "zz", "ns": "shop.a", "o": { "_id": 1 } },
+            doc! { "op": "i", "ns": "shop.a" },
+        ] {
+            assert!(Entry::read(Doc::new(&entry(6, bad)).unwrap()).is_err());
+        }
+    }
+
+    #[test]
+    fn given_commands_when_read_then_each_is_of_its_collection() {
+        let command = |o: Document| entry(1, doc! { "op": "c", "ns": "shop.$cmd", "o": o });
+        for (o, kind, collection) in [
+            (doc! { "create": "a", "idIndex": {} }, Kind::Create, "a"),
+            (doc! { "drop": "a" }, Kind::Drop, "a"),
+            (doc! { "dropDatabase": 1 }, Kind::DropDatabase, ""),
+            (doc! { "renameCollection": "shop.a", "to": "shop.b.c", "stayTemp": false }, Kind::Rename, "a"),
+            (doc! { "collMod": "a", "validator": {} }, Kind::Other("modify"), "a"),
+            (doc! { "createIndexes": "a", "v": 2, "key": { "n": 1 } }, Kind::Other("createIndexes"), "a"),
+            (doc! { "commitIndexBuild": "a", "indexes": [] }, Kind::Other("createIndexes"), "a"),
+            (doc! { "dropIndexes": "a", "index": "n_1" }, Kind::Other("dropIndexes"), "a"),
+            (doc! { "emptycapped": "a" }, Kind::Unsaid("emptycapped"), "a"),
+            (doc! { "importCollection": "shop.a" }, Kind::Unsaid("importCollection"), "a"),
+        ] {
+            let bytes = command(o);
+            let seen = one(&bytes).unwrap();
+            assert_eq!((seen.kind, seen.database, seen.collection), (kind, "shop", collection));
+            assert_eq!(seen.to, (kind == Kind::Rename).then_some(("shop", "b.c")));
+        }
+        for o in [doc! { "startIndexBuild": "a" }, doc! { "dbCheck": "a" }, doc! { "abortTransaction": 1 }] {
+            assert!(one(&command(o)).is_none());
+        }
+        let view = entry(1, doc! { "op": "i", "ns": "shop.system.views", "o": { "_id": "shop.v", "viewOn": "a" } });
+        let seen = one(&view).unwrap();
+        assert_eq!((seen.kind, seen.collection, seen.description.is_some()), (Kind::Create, "v", true));
+    }
+
+    #[test]
+    fn given_transactions_when_read_then_parts_lead_back_to_each_other_and_only_the_end_takes_effect() {
+        let ops = vec![
+            doc! { "op": "i", "ns": "shop.a", "o": { "_id": 1 }, "o2": { "_id": 1 } },
+            doc! { "op": "n", "ns": "", "o": {} },
+            doc! { "op": "u", "ns": "shop.b", "o": { "$v": 2, "diff": {} }, "o2": { "_id": 2 } },
+        ];
+        let none = doc! { "ts": Timestamp { time: 0, increment: 0 }, "t": -1_i64 };
+        let transaction = |n: u32, o: Document, previous: Document| {
+            entry(
+                n,
+                doc! { "op": "c", "ns": "admin.$cmd", "o": o, "lsid": {}, "txnNumber": 1_i64, "prevOpTime": previous },
+            )
+        };
+        let after = |n: u32| doc! { "ts": at(n), "t": 1_i64 };
+        let alone = transaction(1, doc! { "applyOps": ops.clone() }, none.clone());
+        let (What::Together(list), None) = (read(&alone).what, read(&alone).previous) else { panic!() };
+        let events: Vec<_> = list.events().map(|e| e.unwrap()).collect();
+        assert_eq!(events.iter().map(|e| e.kind).collect::<Vec<_>>(), [Kind::Insert, Kind::Update]);
+        assert!(events.iter().all(|e| e.in_transaction && e.time == Time::new(7, 1)));
+
+        let first = transaction(2, doc! { "applyOps": ops.clone(), "partialTxn": true }, none.clone());
+        let last = transaction(3, doc! { "applyOps": ops.clone(), "count": 4_i64 }, after(2));
+        let What::Part(list) = read(&first).what else { panic!() };
+        assert!(list.at(Time::new(7, 3), None).events().all(|e| e.unwrap().time == Time::new(7, 3)));
+        assert!(
+            matches!((read(&last).what, read(&last).previous), (What::Together(_), Some(p)) if p == Time::new(7, 2))
+        );
+        assert_eq!(link(Doc::new(&first).unwrap()), Ok((Time::new(7, 2), None, true)));
+        assert_eq!(link(Doc::new(&last).unwrap()), Ok((Time::new(7, 3), Some(Time::new(7, 2)), false)));
+
+        let prepared = transaction(4, doc! { "applyOps": ops.clone(), "prepare": true }, none);
+        let committed = transaction(5, doc! { "commitTransaction": 1, "commitTimestamp": at(4) }, after(4));
+        let aborted = transaction(5, doc! { "abortTransaction": 1 }, after(4));
+        assert!(matches!(read(&prepared).what, What::Part(_)));
+        assert!(
+            matches!((read(&committed).what, read(&committed).previous), (What::Committed, Some(p)) if p == Time::new(7, 4))
+        );
+        assert!(matches!(read(&aborted).what, What::Nothing));
+
+        // Retryable inserts in one entry (8.0): what they point to took effect by itself.
+        let inserts = entry(
+            6,
+            doc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": ops }, "multiOpType": 1, "prevOpTime": after(1) },
+        );
+        assert!(matches!((read(&inserts).what, read(&inserts).previous), (What::Together(_), None)));
+        for whole in [alone, first, last, prepared, committed, aborted, inserts] {
+            for place in 0..whole.len() {
+                for by in [0x01, 0x7f, 0xff] {
+                    let mut other = whole.clone();
+                    other[place] ^= by;
+                    let Ok(doc) = Doc::new(&other) else { continue };
+                    let _ = link(doc);
+                    if let Ok(Entry { what: What::Together(list) | What::Part(list), .. }) = Entry::read(doc) {
+                        list.events().for_each(drop);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn given_a_selection_when_the_oplog_is_asked_then_its_namespaces_and_the_place_itself_come() {
+        let command = following(&known(Some("shop"), &["shop.*"], &["shop.x"]), Time::new(7, 1), 10);
+        let text = command.to_string();
+        assert!(text.contains("(?:shop)") && text.contains("shop.switchyard.markers"), "{text}");
+        assert!(command.get_bool("tailable").unwrap() && command.get_bool("awaitData").unwrap());
+        assert!(!following(&known(None, &[], &[]), Time::new(7, 1), 10).to_string().contains("$regex"));
+        assert!(entry_at(Time::new(7, 1), false).contains_key("projection"));
+    }
+}

@@ -110,7 +110,7 @@ mod tests {
 
     fn rights(privileges: Vec<Document>) -> Rights {
         Rights::read(&doc! { "authInfo": {
-            "authenticatedUsers": [{ "user": "repl", "db": "admin" }], "authenticatedUserPrivileges": privileges } })
+        "authenticatedUsers": [{ "user": "repl", "db": "admin" }], "authenticatedUserPrivileges": privileges } })
     }
 
     #[test]

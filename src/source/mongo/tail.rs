@@ -248,8 +248,7 @@ impl Tail {
     /// Takes a reply's events; whether the stream says that it ends, and how many there were.
     async fn events(&mut self, reply: &Reply<'_>, out: &EventSender) -> Result<(bool, u32)> {
         let (mut ended, mut count) = (false, 0);
-        let mut sink =
-            Sink { client: &self.client, follower: &mut self.follower, parcel: &mut self.parcel, out };
+        let mut sink = Sink { client: &self.client, follower: &mut self.follower, parcel: &mut self.parcel, out };
         let mut window = Window::default();
         for document in reply.documents() {
             let document = document.map_err(unreadable)?;
