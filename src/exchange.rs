@@ -232,6 +232,19 @@ pub trait Scanner: Send {
     async fn find(&mut self, table: &Table, columns: &[usize], keys: &[Row]) -> Result<Vec<Row>>;
 }
 
+/// How a MongoDB source is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Follow {
+    /// By change streams where the account may open them, else by the oplog where it may read that.
+    #[default]
+    Auto,
+    /// By change streams.
+    Streams,
+    /// By reading the oplog itself.
+    Oplog,
+}
+
 /// What becomes of the character U+0000 in a document's texts, which PostgreSQL has neither in `text` nor in `jsonb`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

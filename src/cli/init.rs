@@ -76,6 +76,7 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         collections: Default::default(),
         documents: Default::default(),
         nul_text: Default::default(),
+        follow: Default::default(),
     })?;
     let server = source.server().await.context("looking at the source")?;
     let tables = source.tables().await.context("listing the source's tables")?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use crate::error::{Error, Result};
 use crate::exchange::DocumentForm;
 use crate::source::SourceOptions;
-pub use crate::source::{NulText, ZeroDates};
+pub use crate::source::{Follow, NulText, ZeroDates};
 pub use crate::target::Microseconds;
 use crate::target::TargetOptions;
 pub use crate::transform::rules::{Explode as ExplodeConfig, OnExisting, Rule as RuleConfig};
@@ -83,6 +83,9 @@ pub struct SourceConfig {
     /// What becomes of the character U+0000 in MongoDB's texts.
     #[serde(default)]
     pub nul_text: NulText,
+    /// How MongoDB is followed: by change streams or by its oplog.
+    #[serde(default)]
+    pub follow: Follow,
 }
 
 /// `[target]`
@@ -499,6 +502,7 @@ impl Config {
                 false => DocumentForm::Json,
             },
             nul_text: self.source.nul_text,
+            follow: self.source.follow,
         })
     }
 

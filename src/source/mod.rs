@@ -7,8 +7,8 @@ pub mod postgres;
 pub mod queue;
 
 pub use crate::exchange::{
-    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, LogIdentity, NulText, Scanner,
-    SourceFacts, TablePlan, ZeroDates,
+    Chunk, CollectionFields, CopyBlock, CopyFormat, DatabaseIdentity, DocumentForm, Follow, LogIdentity, NulText,
+    Scanner, SourceFacts, TablePlan, ZeroDates,
 };
 
 use std::collections::BTreeMap;
@@ -46,6 +46,8 @@ pub struct SourceOptions {
     pub documents: DocumentForm,
     /// What becomes of U+0000 in documents' texts.
     pub nul_text: NulText,
+    /// How a source of documents is followed.
+    pub follow: Follow,
 }
 
 /// Opens the source that the URL's scheme names. Connects to nothing yet.

@@ -52,6 +52,7 @@ async fn given_a_schema_with_everything_when_a_source_describes_it_then_other_en
         collections: Default::default(),
         documents: Default::default(),
         nul_text: Default::default(),
+        follow: Default::default(),
     })
     .unwrap();
     let tables = source.tables().await.unwrap();

@@ -76,6 +76,7 @@ fn layer(module: &str) -> Option<Layer> {
         "source/mongo/follow",
         "source/mongo/index",
         "source/mongo/known",
+        "source/mongo/oplog",
         "source/mongo/token",
         "source/mongo/watch",
         "source/mongo/sample",

@@ -22,6 +22,7 @@ mod layering;
 mod made;
 mod mongo_example;
 mod mongo_fields;
+mod mongo_oplog;
 mod mongo_source;
 mod mongo_target;
 mod mongo_to_mysql;

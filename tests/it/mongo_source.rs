@@ -150,13 +150,13 @@ fn given_documents_of_every_type_when_copied_and_followed_then_both_ways_give_th
 }
 
 /// Writes for as long as it lives: inserts, updates, replacements, deletes, and inserts of what was deleted.
-struct Writer {
+pub struct Writer {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Writer {
-    fn start(url: String, collection: &str, ids: i32) -> Writer {
+    pub fn start(url: String, collection: &str, ids: i32) -> Writer {
         let stop = Arc::new(AtomicBool::new(false));
         let (told, collection) = (stop.clone(), collection.to_owned());
         let thread = std::thread::spawn(move || {
@@ -193,13 +193,13 @@ impl Writer {
         });
         Writer { stop, thread: Some(thread) }
     }
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
     }
 }
 
-fn many(from: i32, to: i32) -> Vec<Document> {
+pub fn many(from: i32, to: i32) -> Vec<Document> {
     (from..to).map(|n| doc! { "_id": n, "n": n, "text": "x".repeat(200) }).collect()
 }
 
@@ -432,7 +432,7 @@ fn given_three_members_when_the_primary_is_killed_twice_then_the_stream_goes_on_
     assert_eq!(daemon.sigterm(), 0);
 }
 
-fn said(output: &std::process::Output) -> String {
+pub fn said(output: &std::process::Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -519,6 +519,7 @@ fn given_a_marker_when_written_then_the_stream_brings_it_back_behind_what_was_wr
             collections: Default::default(),
             documents: DocumentForm::Json,
             nul_text: NulText::default(),
+            follow: Default::default(),
         })
         .unwrap()
     };

@@ -33,6 +33,7 @@ pub fn open(server: &MyServer, database: &str) -> Arc<dyn Source> {
         collections: Default::default(),
         documents: Default::default(),
         nul_text: Default::default(),
+        follow: Default::default(),
     };
     source::open(options).unwrap()
 }

@@ -1,11 +1,13 @@
 //! The source's half of the preflight: everything that would make a migration from there fail, each with what to do.
 
-use bson::{Bson, Document, doc};
+use bson::{Document, doc};
 use mongodb::Client;
 
 use super::catalog::{self, Catalog};
 use super::known::Known;
+use super::oplog::OPLOG;
 use super::place;
+use super::rights::{Rights, Way};
 use crate::error::Result;
 use crate::finding::{Finding, Severity};
 use crate::mongowire::command;
@@ -32,7 +34,7 @@ impl Report {
 ///
 /// # Errors
 /// Only what keeps it from looking at all (the connection); everything else is a finding.
-pub async fn check(client: &Client, server: &Server, known: &Known) -> Result<Vec<Finding>> {
+pub async fn check(client: &Client, server: &Server, known: &Known, way: Way) -> Result<Vec<Finding>> {
     let mut out = Report(Vec::new());
     version(server, &mut out);
     if server.set.is_none() && !server.is_router {
@@ -51,16 +53,14 @@ pub async fn check(client: &Client, server: &Server, known: &Known) -> Result<Ve
             "the source is a sharded cluster: an _id that two shards have is one row here; keep the balancer's moves and resharding for later",
         );
     }
-    let doing = "looking at the source";
-    let status = command::run(client, "admin", doing, doc! { "connectionStatus": 1, "showPrivileges": true }).await?;
-    let rights = Rights::read(&status);
-    let databases = privileges(&rights, known, &mut out);
+    let rights = Rights::ask(client).await?;
+    let databases = privileges(&rights, known, way, &mut out);
     engine(client, server, &mut out).await?;
     if !databases {
         return Ok(out.0);
     }
     let catalog = catalog::read(client, known).await?;
-    collections(&catalog, known, &mut out);
+    collections(&catalog, known, way, &mut out);
     window(client, server, &catalog, &mut out).await?;
     Ok(out.0)
 }
@@ -80,53 +80,8 @@ fn version(server: &Server, out: &mut Report) {
     }
 }
 
-/// What the account may do.
-struct Rights {
-    /// Nobody is asked who they are.
-    open: bool,
-    user: String,
-    privileges: Vec<Document>,
-}
-
-impl Rights {
-    fn read(status: &Document) -> Rights {
-        let info = status.get_document("authInfo").cloned().unwrap_or_default();
-        let list = |name| info.get_array(name).cloned().unwrap_or_default();
-        let users = list("authenticatedUsers");
-        let user = users.first().and_then(|u| u.as_document()?.get_str("user").ok()).unwrap_or_default().to_owned();
-        let privileges = list("authenticatedUserPrivileges").into_iter().filter_map(|p| p.as_document().cloned());
-        Rights { open: users.is_empty(), user, privileges: privileges.collect() }
-    }
-    /// Whether the account may do it there; an empty name means everywhere.
-    fn has(&self, action: &str, database: &str, collection: &str) -> bool {
-        self.open
-            || self.privileges.iter().any(|p| {
-                let Ok(resource) = p.get_document("resource") else { return false };
-                let covers = |name: &str, wanted: &str| {
-                    resource.get_str(name).is_ok_and(|r| r.is_empty() || (!wanted.is_empty() && r == wanted))
-                };
-                let here = resource.get_bool("anyResource").unwrap_or(false)
-                    || covers("db", database) && covers("collection", collection);
-                here && acts(p, action)
-            })
-    }
-    /// Whether the account may do it to the cluster as a whole.
-    fn on_cluster(&self, action: &str) -> bool {
-        self.open
-            || self.privileges.iter().any(|p| {
-                let flag = |name| p.get_document("resource").is_ok_and(|r| r.get_bool(name).unwrap_or(false));
-                (flag("cluster") || flag("anyResource")) && acts(p, action)
-            })
-    }
-}
-
-fn acts(privilege: &Document, action: &str) -> bool {
-    let actions = privilege.get_array("actions").map(Vec::as_slice).unwrap_or_default();
-    actions.iter().any(|a| matches!(a, Bson::String(a) if a == action || a == "anyAction"))
-}
-
 /// Whether the account may read what it has to.
-fn privileges(rights: &Rights, known: &Known, out: &mut Report) -> bool {
+fn privileges(rights: &Rights, known: &Known, way: Way, out: &mut Report) -> bool {
     let user = &rights.user;
     let grant = |roles: &str| format!("db.getSiblingDB(\"admin\").grantRolesToUser(\"{user}\", [{roles}])");
     let mut readable = true;
@@ -137,7 +92,6 @@ fn privileges(rights: &Rights, known: &Known, out: &mut Report) -> bool {
     };
     let wanted = [
         ("find", "to copy"),
-        ("changeStream", "to follow"),
         ("listCollections", "to see which collections there are"),
         ("collStats", "to see how large they are"),
     ];
@@ -149,6 +103,7 @@ fn privileges(rights: &Rights, known: &Known, out: &mut Report) -> bool {
             out.fix(Severity::Problem, "privilege", what, grant(&role));
         }
     }
+    readable &= following(rights, known, way, &grant, &role, out);
     if !rights.on_cluster("serverStatus") {
         out.fix(
             Severity::Problem,
@@ -172,6 +127,63 @@ fn privileges(rights: &Rights, known: &Known, out: &mut Report) -> bool {
         );
     }
     readable
+}
+
+/// Which way the source is followed, and whether the account may go it.
+fn following(
+    rights: &Rights,
+    known: &Known,
+    way: Way,
+    grant: &dyn Fn(&str) -> String,
+    role: &str,
+    out: &mut Report,
+) -> bool {
+    let user = &rights.user;
+    let place = known.only().map_or("all databases".to_owned(), |home| format!("database {home}"));
+    let read_oplog = format!(
+        "db.getSiblingDB(\"admin\").createRole({{ role: \"switchyardOplog\", roles: [], privileges: [{{ resource: {{ db: \"{}\", collection: \"{}\" }}, actions: [\"find\"] }}] }}); {}",
+        OPLOG.0,
+        OPLOG.1,
+        grant("\"switchyardOplog\"")
+    );
+    match way {
+        Way::Streams if rights.streams(known) => {
+            out.add(Severity::Ok, "follow", format!("followed by a change stream of {place}"));
+            true
+        }
+        Way::Streams => {
+            out.fix(
+                Severity::Problem,
+                "privilege",
+                format!("{user} lacks the right changeStream on {place}, to follow; nor may it read the oplog instead"),
+                format!(
+                    "{}; or, to follow a replica set by its oplog, which tells of all databases: {read_oplog}",
+                    grant(role)
+                ),
+            );
+            false
+        }
+        Way::Oplog if rights.oplog() => {
+            out.fix(
+                Severity::Note,
+                "follow",
+                "followed by the oplog itself (local.oplog.rs): images are not in it, so documents that were updated are looked up as they are by then",
+                format!("a change stream has images, and needs no right to other databases' log: {}", grant(role)),
+            );
+            true
+        }
+        Way::Oplog => {
+            out.fix(
+                Severity::Problem,
+                "privilege",
+                format!(
+                    "{user} lacks the right find on local.oplog.rs, to follow by the oplog (source.follow = \"oplog\")"
+                ),
+                read_oplog,
+            );
+            false
+        }
+    }
 }
 
 /// What the server keeps its data with, and whether it can say what a majority has.
@@ -225,7 +237,7 @@ async fn engine(client: &Client, server: &Server, out: &mut Report) -> Result<()
     Ok(())
 }
 
-fn collections(catalog: &Catalog, known: &Known, out: &mut Report) {
+fn collections(catalog: &Catalog, known: &Known, way: Way, out: &mut Report) {
     for name in &catalog.series {
         out.fix(
             Severity::Problem,
@@ -242,7 +254,8 @@ fn collections(catalog: &Catalog, known: &Known, out: &mut Report) {
         );
     }
     let without: Vec<_> = catalog.tables.iter().filter(|d| !d.images).collect();
-    if let Some(first) = without.first() {
+    // The oplog brings none, whatever they keep.
+    if let Some(first) = without.first().filter(|_| way == Way::Streams) {
         out.fix(
             Severity::Note,
             "images",

@@ -4,7 +4,7 @@
 
 use super::token::Time;
 use crate::documents::cursor::{Doc, Fields, Malformed, Value};
-use crate::documents::ejson;
+use crate::documents::{ejson, write};
 
 /// A reply to `find`, `aggregate` or `getMore`.
 #[derive(Clone, Debug)]
@@ -108,6 +108,8 @@ pub enum Kind<'a> {
     Invalidate,
     /// Something else, by its own name.
     Other(&'a str),
+    /// A command, by its name, that may have changed documents which no entry of the oplog tells.
+    Unsaid(&'a str),
 }
 
 /// One event of a change stream.
@@ -115,7 +117,7 @@ pub enum Kind<'a> {
 pub struct Seen<'a> {
     /// What happened.
     pub kind: Kind<'a>,
-    /// The event's token.
+    /// The event's token; empty where the oplog itself is read.
     pub token: &'a str,
     /// Its place in the oplog. Events of one transaction share it.
     pub time: Time,
@@ -215,14 +217,28 @@ impl<'a> Seen<'a> {
     }
     /// The document, by its key, for messages.
     pub fn document(&self) -> String {
-        self.key.map_or_else(|| "a document".to_owned(), |key| format!("document {}", ejson::shown(key)))
+        let unnamed = || "a document".to_owned();
+        if let Some(key) = self.key {
+            return format!("document {}", ejson::shown(key));
+        }
+        // Never more than its `_id`.
+        let Ok(id) = self.id() else { return unnamed() };
+        let mut key = Vec::new();
+        let start = write::open(&mut key);
+        let written = write::field(&mut key, b"_id", &id);
+        write::close(&mut key, start);
+        match (written, Doc::new(&key)) {
+            (Ok(()), Ok(key)) => format!("document {}", ejson::shown(key)),
+            _ => unnamed(),
+        }
     }
     /// The document's `_id`.
     ///
     /// # Errors
     /// When there is none.
     pub fn id(&self) -> Result<Value<'a>, Malformed> {
-        let key = self.key.ok_or(Malformed("an event without its document's key"))?;
+        // The oplog of older servers has no key beside a document that is inserted.
+        let key = self.key.or(self.full).ok_or(Malformed("an event without its document's key"))?;
         key.get("_id")?.ok_or(Malformed("an event without its document's _id"))
     }
 }

@@ -62,6 +62,8 @@ pub struct Follower {
     open: Option<Open>,
     /// Events up to this one were seen before.
     passed: Option<String>,
+    /// Events up to this time were seen before, or are in the copy.
+    passed_time: Time,
     /// What was said last.
     position: OplogPosition,
     said: Vec<String>,
@@ -93,6 +95,7 @@ impl Follower {
             markers,
             open: None,
             passed: None,
+            passed_time: Time::default(),
             position: from,
             said: Vec::new(),
         }
@@ -102,6 +105,16 @@ impl Follower {
     /// not be found again.
     pub fn pass_what_was_seen(&mut self) {
         self.passed = self.position.token.as_deref().map(str::to_owned);
+    }
+
+    /// Leaves out events up to this time, too.
+    pub fn pass_until(&mut self, time: Time) {
+        self.passed_time = time;
+    }
+
+    /// Whether a transaction of this time is left out.
+    pub fn has_passed(&self, time: Time) -> bool {
+        time <= self.passed_time
     }
 
     /// Where the next stream has to begin: behind everything that was said.
@@ -128,7 +141,7 @@ impl Follower {
 
     fn was_seen(&self, seen: &Seen<'_>) -> bool {
         // Tokens are key strings: their digits sort as the stream does.
-        self.passed.as_deref().is_some_and(|passed| seen.token <= passed)
+        self.has_passed(seen.time) || self.passed.as_deref().is_some_and(|passed| seen.token <= passed)
     }
 
     /// Takes one event.
@@ -160,6 +173,7 @@ impl Follower {
                 // Its collections were dropped one by one before.
                 Kind::DropDatabase | Kind::Invalidate => {}
                 Kind::Other(what) => self.other(seen, what, parcel),
+                Kind::Unsaid(what) => self.unsaid(seen, what)?,
             }
         }
         match &mut self.open {
@@ -191,10 +205,25 @@ impl Follower {
         }
     }
 
+    /// Everything up to `time` was said; for a reader of the oplog itself, which has no tokens.
+    pub fn through(&mut self, time: Time, parcel: &mut Parcel) {
+        self.close(parcel);
+        if time > Time::from(&self.position) {
+            self.position = time.position();
+        }
+    }
+
+    /// Hands the source's clock on, unless a transaction is open.
+    pub fn beat(&self, now: i64, parcel: &mut Parcel) {
+        if self.open.is_none() {
+            parcel.push(Event::Heartbeat { position: Position::Oplog(self.position.clone()), at: now });
+        }
+    }
+
     /// Everything was said that there is.
     pub fn level(&self, now: i64, parcel: &mut Parcel) {
-        if self.open.is_none() && self.position.token.is_some() {
-            parcel.push(Event::Heartbeat { position: Position::Oplog(self.position.clone()), at: now });
+        if self.position.token.is_some() {
+            self.beat(now, parcel);
         }
     }
 
@@ -360,6 +389,16 @@ impl Follower {
         Err(Error::fatal(what).with_code("switchyard:ddl").hint(format!(
             "leave out what takes no part any more with tables.exclude (for example {old}, {new}) and start again; to have {new} on the target, begin anew: `switchyard finish`, empty the target's tables, run"
         )))
+    }
+
+    fn unsaid(&self, seen: &Seen<'_>, what: &str) -> Result<()> {
+        if !self.known.selects(seen.database, seen.collection) {
+            return Ok(());
+        }
+        let name = TableName::new(seen.database, seen.collection);
+        Err(Error::fatal(format!("{name}: the source ran {what}, and no entry of its oplog says what that did to documents"))
+            .with_code("switchyard:ddl")
+            .hint(format!("leave {name} out with tables.exclude and start again; to have it on the target, begin anew: `switchyard finish`, empty the target's tables, run")))
     }
 
     /// Indexes, options, sharding: they change no document.

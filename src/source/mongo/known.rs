@@ -48,6 +48,8 @@ pub struct Known {
     pub fields: Arc<BTreeMap<TableName, CollectionFields>>,
     /// What is so of all documents.
     pub options: Options,
+    /// Whether events come with the images that collections keep: change streams have them, the oplog has not.
+    pub images: bool,
     /// Numbers of tables by their names.
     pub ids: Arc<dyn Fn(&TableName) -> TableId + Send + Sync>,
 }
@@ -82,8 +84,8 @@ impl Known {
     /// # Errors
     /// `Config` where its fields cannot be columns.
     pub fn describe(&self, name: &TableName, options: &Document, uuid: String) -> Result<Described> {
-        let images =
-            options.get_document("changeStreamPreAndPostImages").is_ok_and(|o| o.get_bool("enabled").unwrap_or(false));
+        let kept = options.get_document("changeStreamPreAndPostImages");
+        let images = self.images && kept.is_ok_and(|o| o.get_bool("enabled").unwrap_or(false));
         let mapping = Mapping::new(name.clone(), self.fields.get(name), self.options, images)
             .map_err(|(key, what)| Error::config(format!("the rule for {name}: {key}: {what}")))?;
         let table = Table { id: (self.ids)(name), ..mapping.table().clone() };
@@ -102,15 +104,16 @@ impl Known {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn known(home: Option<&str>, include: &[&str], exclude: &[&str]) -> Known {
+    pub fn known(home: Option<&str>, include: &[&str], exclude: &[&str]) -> Known {
         Known {
             selection: Selection::new(include, exclude).unwrap(),
             home: home.map(str::to_owned),
             fields: Arc::default(),
             options: Options::default(),
+            images: true,
             ids: Arc::new(|_| TableId(1)),
         }
     }

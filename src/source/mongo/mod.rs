@@ -4,13 +4,17 @@ mod batches;
 mod bounds;
 mod catalog;
 mod check;
+mod entries;
 mod event;
 mod follow;
 mod index;
 mod known;
+mod lookup;
 pub mod mapping;
 mod mark;
+mod oplog;
 mod place;
+mod rights;
 pub mod sample;
 pub mod sampling;
 mod snapshot;
@@ -30,11 +34,13 @@ use self::catalog::Catalog;
 use self::event::Reply;
 use self::follow::Follower;
 use self::known::{Described, Known};
+use self::rights::Way;
 use self::snapshot::{Beginning, MongoSnapshot};
 use self::tail::Tailing;
 use self::token::Time;
 use self::watch::{From, Wanted};
 use crate::error::{Error, Result};
+use crate::exchange::Follow;
 use crate::finding::Finding;
 use crate::mongowire::command;
 use crate::mongowire::conninfo::MongoConnInfo;
@@ -54,8 +60,11 @@ pub struct MongoSource {
     program: String,
     known: Known,
     whole_rows: Arc<[TableName]>,
-    /// The driver's pool of connections, made when first needed, with what the server said of itself.
-    client: tokio::sync::Mutex<Option<(Client, Server)>>,
+    /// The driver's pool of connections, made when first needed, with what the server said of itself and how it is
+    /// followed.
+    client: tokio::sync::Mutex<Option<(Client, Server, Way)>>,
+    /// How it is to be followed.
+    follow: Follow,
     /// The place that the oplog has to reach back to: the target's checkpoint, as far as it is known.
     needed: Arc<Mutex<Option<Time>>>,
 }
@@ -79,10 +88,12 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
             home: info.database().map(str::to_owned),
             fields: Arc::new(options.collections),
             options: mapping::Options { documents: options.documents, nul_text: options.nul_text },
+            images: true,
             ids: Arc::new(move |name| ids.id(name)),
         },
         whole_rows: options.whole_rows.into(),
         client: tokio::sync::Mutex::new(None),
+        follow: options.follow,
         needed: Arc::new(Mutex::new(None)),
         info,
     }))
@@ -90,18 +101,29 @@ pub fn open(options: SourceOptions) -> Result<Arc<dyn Source>> {
 
 impl MongoSource {
     async fn client(&self) -> Result<(Client, Server)> {
+        let (client, server, _) = self.connected().await?;
+        Ok((client, server))
+    }
+
+    async fn connected(&self) -> Result<(Client, Server, Way)> {
         let mut held = self.client.lock().await;
-        if let Some(both) = &*held {
-            return Ok(both.clone());
+        if let Some(all) = &*held {
+            return Ok(all.clone());
         }
         let client = self.info.connect("source", &self.program).await?;
         let server = Server::ask(&client, "asking the source what it is").await?;
-        Ok(held.insert((client, server)).clone())
+        let way = rights::way(&client, &server, &self.known, self.follow).await?;
+        Ok(held.insert((client, server, way)).clone())
+    }
+
+    /// What is known of collections that are followed this way.
+    fn known_by(&self, way: Way) -> Known {
+        Known { images: way == Way::Streams, ..self.known.clone() }
     }
 
     async fn catalog(&self) -> Result<Catalog> {
-        let (client, _) = self.client().await?;
-        catalog::read(&client, &self.known).await
+        let (client, _, way) = self.connected().await?;
+        catalog::read(&client, &self.known_by(way)).await
     }
 
     async fn described(&self, tables: &[Arc<Table>]) -> Result<Vec<Described>> {
@@ -122,8 +144,11 @@ impl MongoSource {
         place::majority(client, database, collection).await
     }
 
-    /// Fails unless a change stream can be opened here, at this place.
-    async fn prove_stream(&self, client: &Client, server: &Server, at: Time) -> Result<()> {
+    /// Fails unless the source can be followed from this place.
+    async fn prove_stream(&self, client: &Client, server: &Server, way: Way, at: Time) -> Result<()> {
+        if way == Way::Oplog {
+            return entries::prove(client, at).await;
+        }
         let new = server.number.0 >= 6;
         let wanted = Wanted { from: From::Token, expanded: new, images: new, pieces: false, keys_only: false };
         let (database, command) = watch::command(&self.known, &at.position(), wanted, 1);
@@ -146,6 +171,17 @@ impl MongoSource {
     }
 }
 
+/// Follows the source the given way.
+async fn following(tailing: Tailing, way: Way, out: queue::EventSender) -> Result<()> {
+    match way {
+        Way::Streams => tail::run(tailing, out).await,
+        Way::Oplog => {
+            tracing::info!("the source is followed by its oplog");
+            entries::run(tailing, out).await
+        }
+    }
+}
+
 #[async_trait]
 impl Source for MongoSource {
     fn engine(&self) -> &'static str {
@@ -163,8 +199,8 @@ impl Source for MongoSource {
     }
 
     async fn check(&self) -> Result<Vec<Finding>> {
-        let (client, server) = self.client().await?;
-        check::check(&client, &server, &self.known).await
+        let (client, server, way) = self.connected().await?;
+        check::check(&client, &server, &self.known_by(way), way).await
     }
 
     async fn facts(&self) -> Result<SourceFacts> {
@@ -214,7 +250,7 @@ impl Source for MongoSource {
     }
 
     async fn begin(&self, tables: &[Arc<Table>]) -> Result<Box<dyn SnapshotSession>> {
-        let (client, server) = self.client().await?;
+        let (client, server, way) = self.connected().await?;
         let now = self.now(&client).await?;
         // Collections that are made from here on come with the stream. One that was made since the tables were listed would be
         // in neither.
@@ -223,7 +259,7 @@ impl Source for MongoSource {
             return Err(Error::retry(format!("{}: the collection was made at the source just now", new.table.name)));
         }
         let tables = catalog::of(catalog, tables)?;
-        self.prove_stream(&client, &server, now.time).await?;
+        self.prove_stream(&client, &server, way, now.time).await?;
         let identity = place::identity(&client, &server, Position::Oplog(now.time.position())).await?;
         self.needs(now.time);
         Ok(self.session(client, tables, identity, now, now.time))
@@ -264,12 +300,16 @@ impl Source for MongoSource {
         let Position::Oplog(from) = from else {
             return Err(Error::fatal(format!("{from} is no place in an oplog")));
         };
-        let (client, server) = self.client().await?;
+        let (client, server, way) = self.connected().await?;
         let catalog = self.catalog().await?;
-        let tells = server.number.0 >= 6;
+        let known = self.known_by(way);
+        let tells = server.number.0 >= 6 || way == Way::Oplog;
         let document_bytes = catalog.tables.iter().map(|d| d.document_bytes).max().unwrap_or(0);
-        let follower = Follower::new(self.known.clone(), catalog.tables, self.whole_rows.clone(), tells, from);
-        let tailing = Tailing { client, known: self.known.clone(), version: server.number, follower, document_bytes };
+        // In one set, times are unique: what has the place's own is in the copy, or came by the oplog.
+        let seen = Some(Time::from(&from)).filter(|_| from.token.is_none() && !server.is_router);
+        let mut follower = Follower::new(known.clone(), catalog.tables, self.whole_rows.clone(), tells, from);
+        follower.pass_until(seen.unwrap_or_default());
+        let tailing = Tailing { client, known, version: server.number, follower, document_bytes };
         let (needed, mut confirmed) = (self.needed.clone(), confirmed);
         let durable = async move {
             loop {
@@ -281,7 +321,7 @@ impl Source for MongoSource {
             }
         };
         tokio::select! {
-            r = tail::run(tailing, out) => r,
+            r = following(tailing, way, out) => r,
             () = durable => Ok(()),
         }
     }

@@ -1,25 +1,21 @@
 //! The change stream: opened, read ahead, opened anew where it ends, and handed on as what it means.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bson::{Bson, Document, doc};
+use bson::doc;
 use mongodb::Client;
 use tokio::task::JoinHandle;
 
 use super::batches::{Batches, Opening};
 use super::event::{Kind, Pieces, Reply, Seen};
-use super::follow::{Follower, Lookup};
+use super::follow::Follower;
 use super::known::Known;
+use super::lookup::{Sink, Window, unreadable};
 use super::place;
-use super::token::Time;
 use super::watch::{self, From, Wanted};
 use crate::change::Parcel;
-use crate::documents::cursor::{Doc, Malformed};
-use crate::documents::write;
+use crate::documents::cursor::Doc;
 use crate::error::{Error, Result};
-use crate::faults;
 use crate::mongowire::command;
 use crate::schema::TableName;
 use crate::source::queue::{Closed, EventSender};
@@ -38,16 +34,11 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// So much silence is a dead connection, whatever the server says on others.
 const DEAD: Duration = Duration::from_secs(600);
 /// The source has said all there is, and nothing more came for so long: the target may be level.
-const QUIET: Duration = Duration::from_millis(3);
+pub const QUIET: Duration = Duration::from_millis(3);
 /// How often an idle source's clock is handed on.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Bytes of events that are handed on together.
-const PARCEL_BYTES: usize = 256 << 10;
 /// How long is waited for a read under way when nobody listens any more.
-const GOODBYE: Duration = Duration::from_secs(2);
-/// Documents that are looked up at once, and about how many bytes of them.
-const LOOKUPS: usize = 1_000;
-const LOOKUP_BYTES: u64 = 4 << 20;
+pub const GOODBYE: Duration = Duration::from_secs(2);
 /// Events after one that was too large, until which the stream is read one by one.
 const CAREFUL: u32 = 1_000;
 
@@ -55,7 +46,7 @@ const CAREFUL: u32 = 1_000;
 /// (`ChangeStreamFatalError`).
 const TOKEN_UNKNOWN: &str = "280";
 /// `ChangeStreamHistoryLost`, and the oplog's end that overtook its reader (`CappedPositionLost`, `OplogQueryMinTsMissing`).
-const HISTORY_LOST: [&str; 3] = ["286", "136", "326"];
+pub const HISTORY_LOST: [&str; 3] = ["286", "136", "326"];
 /// `BSONObjectTooLarge`: an event is larger than 16 MiB.
 const TOO_LARGE: &str = "10334";
 
@@ -106,6 +97,11 @@ fn clock() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
 }
 
+/// How many events of a batch, by the average size of documents.
+pub fn batch(document_bytes: u64) -> u32 {
+    (BATCH_BYTES / document_bytes.max(1)).clamp(LEAST, u64::from(BATCH)) as u32
+}
+
 /// Follows the stream until the connection fails or `out` is closed.
 ///
 /// # Errors
@@ -121,7 +117,7 @@ pub async fn run(t: Tailing, out: EventSender) -> Result<()> {
         ahead,
         heartbeat: Instant::now(),
         from: From::Token,
-        batch: (BATCH_BYTES / t.document_bytes.max(1)).clamp(LEAST, u64::from(BATCH)) as u32,
+        batch: batch(t.document_bytes),
         careful: 0,
         pieces: Pieces::default(),
         reading: None,
@@ -252,101 +248,27 @@ impl Tail {
     /// Takes a reply's events; whether the stream says that it ends, and how many there were.
     async fn events(&mut self, reply: &Reply<'_>, out: &EventSender) -> Result<(bool, u32)> {
         let (mut ended, mut count) = (false, 0);
-        let mut window: Vec<Seen<'_>> = Vec::new();
-        let (mut asked, mut bytes) = (0, 0);
+        let mut sink = Sink { client: &self.client, follower: &mut self.follower, parcel: &mut self.parcel, out };
+        let mut window = Window::default();
         for document in reply.documents() {
             let document = document.map_err(unreadable)?;
             let seen = Seen::read(document).map_err(unreadable)?;
             count += 1;
             if let Some(piece) = seen.piece {
-                self.window(&mut window, out).await?;
+                window.hand(&mut sink).await?;
                 if let Some(whole) = self.pieces.add(document, piece).map_err(unreadable)? {
                     let whole = Doc::new(&whole).and_then(Seen::read).map_err(unreadable)?;
-                    self.window(&mut vec![whole], out).await?;
+                    let mut alone = Window::default();
+                    alone.push(whole, &mut sink).await?;
+                    alone.hand(&mut sink).await?;
                 }
                 continue;
             }
             ended |= seen.kind == Kind::Invalidate;
-            if self.follower.asks(&seen) {
-                asked += 1;
-                bytes += self.follower.document_bytes(&seen);
-            }
-            window.push(seen);
-            if asked >= LOOKUPS || bytes >= LOOKUP_BYTES {
-                self.window(&mut window, out).await?;
-                (asked, bytes) = (0, 0);
-            }
+            window.push(seen, &mut sink).await?;
         }
-        self.window(&mut window, out).await?;
+        window.hand(&mut sink).await?;
         Ok((ended, count))
-    }
-
-    /// Looks up what has to be, then hands the events to the follower.
-    async fn window(&mut self, window: &mut Vec<Seen<'_>>, out: &EventSender) -> Result<()> {
-        let found = self.look_up(window).await?;
-        let mut key = Vec::new();
-        for seen in window.drain(..) {
-            let lookup = match found.get(&(seen.database, seen.collection)) {
-                Some(documents) if self.follower.asks(&seen) => {
-                    id_bytes(&mut key, &seen)?;
-                    match documents.get(&key) {
-                        Some(bytes) => Lookup::Found(Doc::new(bytes).map_err(unreadable)?),
-                        None => Lookup::Gone,
-                    }
-                }
-                _ => Lookup::NotAsked,
-            };
-            self.follower.event(&seen, lookup, &mut self.parcel)?;
-            if self.parcel.bytes >= PARCEL_BYTES && self.hand_on(out).await.is_err() {
-                // Whoever reads the next batch notices.
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Documents of updates that came without them, by collection and `_id`, as they are now.
-    async fn look_up<'a>(&self, window: &[Seen<'a>]) -> Result<Found<'a>> {
-        let mut wanted: HashMap<(&'a str, &'a str), HashMap<Vec<u8>, Bson>> = HashMap::new();
-        let mut until = Time::default();
-        for seen in window.iter().filter(|s| self.follower.asks(s)) {
-            let mut key = Vec::new();
-            id_bytes(&mut key, seen)?;
-            let ids = wanted.entry((seen.database, seen.collection)).or_default();
-            if let Entry::Vacant(new) = ids.entry(key) {
-                new.insert(id_of(seen)?);
-            }
-            until = until.max(seen.time);
-        }
-        let mut found = Found::new();
-        if wanted.is_empty() {
-            return Ok(found);
-        }
-        faults::point("mongo.lookup");
-        for ((database, collection), ids) in wanted {
-            let name = TableName::new(database, collection);
-            let count = ids.len();
-            let ids: Vec<Bson> = ids.into_values().collect();
-            let command = doc! { "find": collection, "filter": { "_id": { "$in": ids } }, "batchSize": BATCH,
-            "readConcern": { "level": "majority", "afterClusterTime": until.timestamp() } };
-            let doing = format!("looking up changed documents of {name} at the source");
-            let opening = Opening { database: database.to_owned(), command, batch: BATCH, wait: None, doing };
-            let mut batches = Batches::open(&self.client, opening);
-            // By the bytes of `_id`, not by what the server takes for equal: another document may have come in its place.
-            let documents = found.entry((database, collection)).or_insert_with(|| HashMap::with_capacity(count));
-            while let Some(batch) = batches.next(SILENCE).await? {
-                let reply = Reply::read(batch.as_raw_document().as_bytes()).map_err(unreadable)?;
-                for document in reply.documents() {
-                    let document = document.map_err(unreadable)?;
-                    let mut key = Vec::new();
-                    if let Some(id) = document.get("_id").map_err(unreadable)? {
-                        write::field(&mut key, b"_id", &id).map_err(|e| unreadable(Malformed(e)))?;
-                    }
-                    documents.insert(key, document.bytes().to_vec());
-                }
-            }
-        }
-        Ok(found)
     }
 
     async fn hand_on(&mut self, out: &EventSender) -> Result<(), Closed> {
@@ -370,25 +292,4 @@ impl Tail {
             .with_code("switchyard:too_large")
             .hint("6.0.9, 7.0 and newer send such events in pieces: upgrade the source; or make the document smaller, and leave its collection out (tables.exclude) until the stream has passed this place")
     }
-}
-
-type Found<'a> = HashMap<(&'a str, &'a str), HashMap<Vec<u8>, Vec<u8>>>;
-
-fn unreadable(why: Malformed) -> Error {
-    Error::fatal(format!("the source's change stream sent what cannot be read: {why}"))
-        .hint("this is a bug in Switchyard, or a server of a version that it does not know")
-}
-
-/// The bytes of an event's `_id`, with its type.
-fn id_bytes(out: &mut Vec<u8>, seen: &Seen<'_>) -> Result<()> {
-    out.clear();
-    let id = seen.id().map_err(unreadable)?;
-    write::field(out, b"_id", &id).map_err(|e| unreadable(Malformed(e)))
-}
-
-/// The same as the driver's value.
-fn id_of(seen: &Seen<'_>) -> Result<Bson> {
-    let key = seen.key.and_then(|key| Document::from_reader(key.bytes()).ok());
-    key.and_then(|mut key| key.remove("_id"))
-        .ok_or_else(|| unreadable(Malformed("an _id that the driver does not know")))
 }

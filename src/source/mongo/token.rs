@@ -35,9 +35,9 @@ impl Time {
     pub fn position(self) -> OplogPosition {
         OplogPosition { seconds: self.seconds(), increment: self.increment(), token: None }
     }
-    /// As a position with the token of an event at this place.
+    /// As a position with the token of an event at this place; without one where it is empty.
     pub fn with_token(self, token: &str) -> OplogPosition {
-        OplogPosition { token: Some(Arc::from(token)), ..self.position() }
+        OplogPosition { token: Some(token).filter(|t| !t.is_empty()).map(Arc::from), ..self.position() }
     }
     /// Microseconds since the Unix epoch, to the second.
     pub fn micros(self) -> i64 {
@@ -65,9 +65,26 @@ pub fn time_of(token: &str) -> Option<Time> {
     digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u64::from_str_radix(digits, 16).ok().map(Time))?
 }
 
+/// Whether everything of the token's cluster time lies before it, where times are unique (a replica set): it is an event's.
+/// The other kind says that the stream came as far as that time, and an operation of that very time may lie behind it.
+/// Source: `resume_token.cpp`: behind the time stand the version (a number, `2B` and one byte) and the kind, 0 (`29`) for a
+/// mark of how far the stream is, 128 (`2C0100`) for an event.
+pub fn is_events(token: &str) -> bool {
+    let version = token.get(18..20) == Some("2B");
+    time_of(token).is_some() && version && token.get(22..28) == Some("2C0100")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_tokens_of_both_kinds_when_asked_then_an_events_is_told_from_a_mark() {
+        assert!(is_events("826B01B7D20000001C2B022C0100296E04"));
+        for other in ["826B01B7D20000001C2B0229296E04", "826B01B7D20000001C", "", "826B01B7D20000001C2B02é"] {
+            assert!(!is_events(other), "{other}");
+        }
+    }
 
     #[test]
     fn given_tokens_when_read_then_their_cluster_time_is_there() {

@@ -106,6 +106,7 @@ mod tests {
             home: home.map(str::to_owned),
             fields: Arc::default(),
             options: crate::source::mongo::mapping::Options::default(),
+            images: true,
             ids: Arc::new(|_| TableId(1)),
         }
     }

@@ -75,6 +75,11 @@ impl Config {
         self.of_source.push_str("zero_dates = \"null\"\n");
         self
     }
+    /// Follows MongoDB by its oplog, whatever the account may do.
+    pub fn by_oplog(mut self) -> Config {
+        self.of_source = "follow = \"oplog\"\n".into();
+        self
+    }
     /// Further sections, TOML.
     pub fn extra(mut self, toml: &str) -> Config {
         self.extra.push_str(toml);
