@@ -62,6 +62,7 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         url: target_url.clone().into(),
         create_schema: true,
         collation: None,
+        lists: Vec::new(),
     })?;
     let include = crate::config::included(&source_url.clone().into(), &[]);
     let selection = Selection::new(&include, &[]).map_err(|e| Error::config(format!("--source: {e}")))?;

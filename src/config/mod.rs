@@ -505,6 +505,8 @@ impl Config {
             url: self.target.url.clone(),
             create_schema: self.target.create_schema,
             collation: Some(self.target.collation.clone()).filter(|c| !c.is_empty()),
+            // The configuration was validated with its rules.
+            lists: self.rules().map(|r| r.lists().cloned().collect()).unwrap_or_default(),
         }
     }
 }

@@ -68,7 +68,7 @@ pub fn adopt(script: SchemaScript, engine: &str, homes: &Homes) -> Result<Schema
     Ok(out)
 }
 
-fn object(kind: &str, home: &TableName, name: &str, source: &TableName, sql: String, stage: Stage) -> SchemaObject {
+pub(super) fn object(kind: &str, home: &TableName, name: &str, source: &TableName, sql: String, stage: Stage) -> SchemaObject {
     SchemaObject {
         kind: kind.into(),
         schema: home.schema.clone(),
@@ -79,7 +79,7 @@ fn object(kind: &str, home: &TableName, name: &str, source: &TableName, sql: Str
     }
 }
 
-fn written<T: Serialize>(what: &T) -> Result<String> {
+pub(super) fn written<T: Serialize>(what: &T) -> Result<String> {
     serde_json::to_string(what).map_err(|e| Error::fatal(format!("writing a command as JSON: {e}")))
 }
 
@@ -156,7 +156,7 @@ fn one(def: &TableDef, engine: &str, homes: &Homes, home: TableName, out: &mut S
     Ok(())
 }
 
-fn shaped(source: &TableName, table: &Arc<Table>) -> Result<Shape> {
+pub(super) fn shaped(source: &TableName, table: &Arc<Table>) -> Result<Shape> {
     Shape::new(table, None).map_err(|why| {
         Error::fatal(format!("{source}: its rows cannot be documents: {why}"))
             .with_code("switchyard:type")
@@ -198,7 +198,7 @@ fn placed(source: &TableName, mut c: Column, engine: &str, homes: &Homes) -> Res
     Ok(c)
 }
 
-fn index(def: &TableDef, index: &IndexDef, shape: &Shape) -> Result<CreateIndex, String> {
+pub(super) fn index(def: &TableDef, index: &IndexDef, shape: &Shape) -> Result<CreateIndex, String> {
     if let Some(p) = &index.peculiar {
         return Err(format!("its rows or expressions are said in the source's own words ({p})"));
     }

@@ -15,7 +15,7 @@ use crate::mongowire::command::{finished_within, run};
 use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
 
 /// How long one index may take to be made.
-const INDEX_PATIENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
+pub(super) const INDEX_PATIENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
 /// Documents that are removed in one transaction.
 const REMOVED_AT_ONCE: i32 = 10_000;
 
