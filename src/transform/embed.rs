@@ -73,13 +73,16 @@ impl Embed {
     /// The key, and what is wrong with it.
     pub fn read(&self, rule: &Rule, from: &TableName, homes: &Homes) -> Result<EmbeddedList, (String, String)> {
         let wrong = |key: &str, what: &str| Err((format!("embed.{key}"), what.to_owned()));
-        let parent = select::table_name(&self.into, Some(homes.schema(&from.schema)))
-            .map_err(|e| ("embed.in".to_owned(), e))?;
+        let parent =
+            select::table_name(&self.into, Some(homes.schema(&from.schema))).map_err(|e| ("embed.in".to_owned(), e))?;
         if self.field.is_empty() || self.field == "_id" || self.field.contains(['.', '$', '\0']) {
             return wrong("as", "it is the name of one field: not _id, and without points and dollars");
         }
         if self.on.is_empty() {
-            return wrong("on", "no column; write on = { order_id = \"id\" }: column of the rows = column of the parent's key");
+            return wrong(
+                "on",
+                "no column; write on = { order_id = \"id\" }: column of the rows = column of the parent's key",
+            );
         }
         if self.on.values().collect::<BTreeSet<_>>().len() < self.on.len() {
             return wrong("on", "a column of the parent's key stands in it twice; leave one out");
@@ -117,16 +120,26 @@ pub fn conflict<'a>(
     writes: impl Iterator<Item = (usize, &'a TableName, &'a [TableName], OnExisting)> + Clone,
 ) -> Option<(usize, String, String)> {
     for (at, list) in lists {
-        let wrong = |key: &str, what: String| Some((*at, format!("embed.{key}"), what));
         if lists.iter().any(|(other, o)| other < at && o.parent == list.parent && o.field == list.field) {
-            return wrong("as", format!("another rule makes {} of {}; choose another field", list.field, list.parent));
+            let what = format!("another rule makes {} of {}; choose another field", list.field, list.parent);
+            return Some((*at, "embed.as".into(), what));
         }
+    }
+    for (at, list) in lists {
+        let wrong = |key: &str, what: String| Some((*at, format!("embed.{key}"), what));
         if lists.iter().any(|(_, o)| o.rows == list.parent) {
-            return wrong("in", format!("{} holds rows that are lists themselves; lists in lists are not made", list.parent));
+            return wrong(
+                "in",
+                format!("{} holds rows that are lists themselves; lists in lists are not made", list.parent),
+            );
         }
         for (other, to, children, on_existing) in writes.clone() {
             if other != *at && (*to == list.rows || children.contains(&list.rows)) {
-                return Some((*at, "to".into(), format!("rule {} writes {}, too; name another collection", other + 1, list.rows)));
+                return Some((
+                    *at,
+                    "to".into(),
+                    format!("rule {} writes {}, too; name another collection", other + 1, list.rows),
+                ));
             }
             if children.contains(&list.parent) || (*to == list.parent && on_existing != OnExisting::Error) {
                 return wrong("in", format!("rule {} takes lists apart or merges rows there (on_existing)", other + 1));
@@ -152,7 +165,10 @@ mod tests {
         let homes = Homes { source: "public".into(), target: "shop".into(), ..Homes::default() };
         let set = RuleSet::new(&[rule(ITEMS)], homes).unwrap();
         let list = set.lists().next().unwrap();
-        assert_eq!((&list.parent, &list.rows), (&TableName::new("shop", "orders"), &TableName::new("shop", "orders.items")));
+        assert_eq!(
+            (&list.parent, &list.rows),
+            (&TableName::new("shop", "orders"), &TableName::new("shop", "orders.items"))
+        );
         assert!(!list.stays && !list.waits);
         assert_eq!(set.targets_of(&TableName::new("public", "items")), [TableName::new("shop", "orders.items")]);
         // What becomes of rows without a parent changes no row that was copied.
@@ -178,7 +194,8 @@ mod tests {
         assert_eq!(bad(&[ITEMS, &with("public.items", "public.others")]), "embed.as");
         assert_eq!(bad(&[ITEMS, "from = \"public.b\"\nto = \"public.\\\"orders.items\\\"\""]), "to");
         assert_eq!(bad(&[ITEMS, "from = \"public.o\"\nto = \"public.orders\"\non_existing = \"replace\""]), "embed.in");
-        let within = "from = \"public.parts\"\n[embed]\nin = \"\\\"orders.items\\\"\"\nas = \"parts\"\non = { item = \"id\" }";
+        let within =
+            "from = \"public.parts\"\n[embed]\nin = \"\\\"orders.items\\\"\"\nas = \"parts\"\non = { item = \"id\" }";
         assert_eq!(bad(&[ITEMS, within]), "embed.in");
     }
 }

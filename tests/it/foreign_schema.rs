@@ -206,7 +206,13 @@ async fn given_tables_of_another_engine_when_made_twice_then_they_are_there_once
     server.psql("create database root").unwrap();
     let homes = Homes { source: "shop".into(), target: "store".into(), ..Homes::default() };
     for (url, database) in [(server.url("root"), "root"), (server.url_as("app", "pw", "app"), "app")] {
-        let options = TargetOptions { name: "x".into(), url: url.into(), create_schema: true, collation: None, lists: Vec::new() };
+        let options = TargetOptions {
+            name: "x".into(),
+            url: url.into(),
+            create_schema: true,
+            collation: None,
+            lists: Vec::new(),
+        };
         let target = switchyard::target::open(options).unwrap();
         target.take_over().await.unwrap();
         let theirs = SchemaScript { dialect: "mysql".into(), tables: shop(), ..SchemaScript::default() };
@@ -273,8 +279,13 @@ async fn given_a_table_that_exists_otherwise_when_made_then_what_it_lacks_is_nam
     let server = start();
     server.psql("create table users (id bigint)").unwrap();
     let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
-    let options =
-        TargetOptions { name: "x".into(), url: server.url("postgres").into(), create_schema: true, collation: None, lists: Vec::new() };
+    let options = TargetOptions {
+        name: "x".into(),
+        url: server.url("postgres").into(),
+        create_schema: true,
+        collation: None,
+        lists: Vec::new(),
+    };
     let target = switchyard::target::open(options).unwrap();
     let theirs = SchemaScript { dialect: "mariadb".into(), tables: shop(), ..SchemaScript::default() };
     let script = target.adopt(theirs, &homes).await.unwrap();
@@ -320,8 +331,13 @@ async fn given_tables_that_exist_for_another_engine_when_checked_then_types_that
         )
         .unwrap();
     let homes = Homes { source: "shop".into(), target: "public".into(), ..Homes::default() };
-    let options =
-        TargetOptions { name: "x".into(), url: server.url("postgres").into(), create_schema: false, collation: None, lists: Vec::new() };
+    let options = TargetOptions {
+        name: "x".into(),
+        url: server.url("postgres").into(),
+        create_schema: false,
+        collation: None,
+        lists: Vec::new(),
+    };
     let target = switchyard::target::open(options).unwrap();
     let theirs = rows_of(&shop()[0]);
     let here = std::sync::Arc::new(target.adopt_table("mysql", &theirs, &homes).unwrap());

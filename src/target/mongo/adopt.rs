@@ -68,7 +68,14 @@ pub fn adopt(script: SchemaScript, engine: &str, homes: &Homes) -> Result<Schema
     Ok(out)
 }
 
-pub(super) fn object(kind: &str, home: &TableName, name: &str, source: &TableName, sql: String, stage: Stage) -> SchemaObject {
+pub(super) fn object(
+    kind: &str,
+    home: &TableName,
+    name: &str,
+    source: &TableName,
+    sql: String,
+    stage: Stage,
+) -> SchemaObject {
     SchemaObject {
         kind: kind.into(),
         schema: home.schema.clone(),

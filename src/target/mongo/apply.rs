@@ -133,12 +133,7 @@ impl MongoApplier {
     ///
     /// # Errors
     /// [`crate::error::Class::Fenced`] if the epoch was raised meanwhile.
-    pub async fn new(
-        client: &Client,
-        name: &str,
-        epoch: i64,
-        lists: Arc<Vec<EmbeddedList>>,
-    ) -> Result<MongoApplier> {
+    pub async fn new(client: &Client, name: &str, epoch: i64, lists: Arc<Vec<EmbeddedList>>) -> Result<MongoApplier> {
         let session = Session::start(client).await?;
         let writer = Writer::register(&session, name, epoch).await?;
         Ok(MongoApplier {

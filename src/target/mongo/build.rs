@@ -144,7 +144,7 @@ async fn change(client: &Client, mine: Mine<'_>, list: &EmbeddedList, has: bool,
                 let ids: Vec<Bson> = found.into_iter().filter_map(|mut d| d.remove("_id")).collect();
                 for some in ids.chunks(DOCUMENTS) {
                     let command = doc! { "update": &list.parent.name,
-                        "updates": [{ "q": { "_id": { "$in": some } }, "u": update.clone(), "multi": true }] };
+                    "updates": [{ "q": { "_id": { "$in": some } }, "u": update.clone(), "multi": true }] };
                     let raw = RawDocumentBuf::try_from(&command)
                         .map_err(|e| Error::fatal(format!("{doing}: the command cannot be written: {e}")))?;
                     let w = transact(&mut writing, mine, &doing, &list.parent.schema, &raw).await?;
@@ -264,13 +264,7 @@ async fn make(client: &Client, mine: Mine<'_>, list: &EmbeddedList) -> Result<()
     change(client, mine, list, false, &doc! { "$set": empty }).await
 }
 
-async fn send(
-    s: &mut Session,
-    mine: Mine<'_>,
-    doing: &str,
-    database: &str,
-    setting: &mut Setting<'_>,
-) -> Result<()> {
+async fn send(s: &mut Session, mine: Mine<'_>, doing: &str, database: &str, setting: &mut Setting<'_>) -> Result<()> {
     let Some((command, keys)) = setting.command()? else { return Ok(()) };
     let w = transact(s, mine, doing, database, &command).await?;
     setting.judge(doing, &w, &keys)
@@ -317,7 +311,8 @@ fn is_null(key: &Bson) -> bool {
 async fn absent(client: &Client, f: &Fitted) -> Result<Vec<Bson>> {
     let rows = &f.list.rows;
     let doing = format!("{rows}: looking for rows without a document");
-    let command = doc! { "aggregate": &rows.name, "pipeline": f.without_parents(SHOWN), "cursor": {}, "allowDiskUse": true };
+    let command =
+        doc! { "aggregate": &rows.name, "pipeline": f.without_parents(SHOWN), "cursor": {}, "allowDiskUse": true };
     let db = client.database(&rows.schema);
     let reply = finished_within(INDEX_PATIENCE, &doing, async move { db.run_command(command).await }).await?;
     Ok(first_batch(&reply).filter_map(|d| d.get("_id").cloned()).collect())

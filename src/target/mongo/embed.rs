@@ -58,7 +58,8 @@ impl Cursor {
     /// As [`Session::raw`].
     pub async fn open(s: &mut Session, doing: &str, of: &TableName, command: Document) -> Result<Cursor> {
         let reply = s.run(doing, &of.schema, command).await?;
-        let mut cursor = Cursor { database: of.schema.clone(), collection: of.name.clone(), id: 0, waiting: Vec::new() };
+        let mut cursor =
+            Cursor { database: of.schema.clone(), collection: of.name.clone(), id: 0, waiting: Vec::new() };
         cursor.take(doing, reply, "firstBatch")?;
         Ok(cursor)
     }
@@ -229,8 +230,18 @@ pub(super) fn without_parent(fitted: &Fitted, keys: &[Bson], rows: &[Bson]) -> E
     let list = &fitted.list;
     let shown = |of: &[Bson]| of.iter().take(SHOWN).map(trouble::plain).collect::<Vec<_>>().join(", ");
     let what = match (keys, rows) {
-        ([], _) => format!("rows of {} refer to no document of {}: a column of `on` is NULL; their _id: {}", list.rows, list.parent, shown(rows)),
-        _ => format!("rows of {} refer to documents of {} that are not there; their _id: {}", list.rows, list.parent, shown(keys)),
+        ([], _) => format!(
+            "rows of {} refer to no document of {}: a column of `on` is NULL; their _id: {}",
+            list.rows,
+            list.parent,
+            shown(rows)
+        ),
+        _ => format!(
+            "rows of {} refer to documents of {} that are not there; their _id: {}",
+            list.rows,
+            list.parent,
+            shown(keys)
+        ),
     };
     Error::fatal(what).with_code("switchyard:without_parent").hint(
         "say in [rule.embed] without_parent = \"wait\": such rows then wait in their own collection until the document comes; rows that never have one can be left out (where = \"order_id is not null\")",
@@ -287,7 +298,13 @@ impl MongoApplier {
     }
 
     /// Notes whose lists a step touches: once before and once `after` it.
-    pub(super) async fn touch(&mut self, sets: &Sets, convergent: bool, after: bool, pipe: &mut Pipe<'_>) -> Result<()> {
+    pub(super) async fn touch(
+        &mut self,
+        sets: &Sets,
+        convergent: bool,
+        after: bool,
+        pipe: &mut Pipe<'_>,
+    ) -> Result<()> {
         let concerned = |t: &TableSet| self.lists.iter().any(|l| l.rows == t.table.name || l.parent == t.table.name);
         if !sets.tables.iter().any(concerned) {
             return Ok(());
@@ -341,7 +358,8 @@ impl MongoApplier {
         let doing = format!("{}: looking whose rows they are on the target", f.list.rows);
         for some in ids.chunks(ROWS) {
             self.started().await?;
-            let find = doc! { "find": &f.list.rows.name, "filter": { "_id": { "$in": some } }, "projection": f.projection() };
+            let find =
+                doc! { "find": &f.list.rows.name, "filter": { "_id": { "$in": some } }, "projection": f.projection() };
             let mut cursor = Cursor::open(&mut self.session, &doing, &f.list.rows, find).await?;
             loop {
                 let rows = cursor.next(&mut self.session, &doing).await?;
@@ -382,7 +400,7 @@ impl MongoApplier {
                 some.insert(f.list.field.clone(), doc! { "$ne": [] });
                 none.insert(f.list.field.clone(), Bson::Array(Vec::new()));
                 let all = doc! { "update": &f.list.parent.name,
-                    "updates": [{ "q": some, "u": { "$set": none }, "multi": true }] };
+                "updates": [{ "q": some, "u": { "$set": none }, "multi": true }] };
                 self.session.write(&format!("emptying lists of {table}"), &f.list.parent.schema, all).await?;
             }
         }

@@ -44,14 +44,17 @@ impl Fitted {
         if parent.columns.iter().any(|c| c.name.split('.').next() == Some(list.field.as_str())) {
             return Err(format!("as: {} has a column {}; choose another field", parent.name, list.field));
         }
-        let path = |key: &str, c: &str| {
-            of_rows.path_of(c).ok_or_else(|| format!("{key}: {} has no column {c:?}", rows.name))
-        };
+        let path =
+            |key: &str, c: &str| of_rows.path_of(c).ok_or_else(|| format!("{key}: {} has no column {c:?}", rows.name));
         let named: BTreeSet<&str> = list.on.values().map(String::as_str).collect();
         let keys: Vec<&str> =
             parent.key().iter().filter_map(|&k| parent.columns.get(k)).map(|c| c.name.as_str()).collect();
         if named != keys.iter().copied().collect() {
-            return Err(format!("on: it must name the whole key of {} ({}), and nothing else", parent.name, keys.join(", ")));
+            return Err(format!(
+                "on: it must name the whole key of {} ({}), and nothing else",
+                parent.name,
+                keys.join(", ")
+            ));
         }
         let mut key = Vec::with_capacity(keys.len());
         for k in &keys {
@@ -61,8 +64,15 @@ impl Fitted {
             let class = |shape: &Shape, c: &str| shape.table.column(c).and_then(|i| shape.form(i)).and_then(class);
             match (class(&of_rows, c), class(&of_parent, k)) {
                 (Some(a), Some(b)) if a == b => {}
-                (Some(_), Some(_)) => return Err(format!("on: {c} of {} and {k} of {} are of different types", rows.name, parent.name)),
-                _ => return Err(format!("on: {c} of {} or {k} of {} is of a type whose values can be written in several ways", rows.name, parent.name)),
+                (Some(_), Some(_)) => {
+                    return Err(format!("on: {c} of {} and {k} of {} are of different types", rows.name, parent.name));
+                }
+                _ => {
+                    return Err(format!(
+                        "on: {c} of {} or {k} of {} is of a type whose values can be written in several ways",
+                        rows.name, parent.name
+                    ));
+                }
             }
             if keys.len() > 1 && k.contains('.') {
                 return Err(format!("on: the name of {k} holds a point, which keys of several columns must not"));
@@ -151,10 +161,12 @@ impl Fitted {
     pub fn without_parents(&self, most: i32) -> Vec<Document> {
         let id = match self.key.as_slice() {
             [(_, path)] => Bson::String(format!("${path}")),
-            several => Bson::Document(several.iter().map(|(n, p)| (n.clone(), Bson::String(format!("${p}")))).collect()),
+            several => {
+                Bson::Document(several.iter().map(|(n, p)| (n.clone(), Bson::String(format!("${p}")))).collect())
+            }
         };
         let found = doc! { "from": &self.list.parent.name, "localField": "_id", "foreignField": "_id",
-            "pipeline": [{ "$project": { "_id": 1 } }], "as": "parent" };
+        "pipeline": [{ "$project": { "_id": 1 } }], "as": "parent" };
         vec![
             doc! { "$group": { "_id": id } },
             doc! { "$lookup": found },
@@ -205,7 +217,9 @@ fn put(into: &mut Document, name: &str, value: Bson) {
             into.insert(name, value);
         }
         Some((first, rest)) => {
-            if let Bson::Document(within) = into.entry(first.to_owned()).or_insert_with(|| Bson::Document(Document::new())) {
+            if let Bson::Document(within) =
+                into.entry(first.to_owned()).or_insert_with(|| Bson::Document(Document::new()))
+            {
                 put(within, rest, value);
             }
         }

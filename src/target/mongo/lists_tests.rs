@@ -51,7 +51,8 @@ const ITEMS: &[(&str, &str)] = &[("order_id", "int"), ("position", "int"), ("tag
 
 #[test]
 fn given_rows_of_a_key_of_two_columns_when_made_elements_then_what_finds_the_parent_is_left_out() {
-    let (rows, parent) = (table("orders.items", ITEMS, &[0, 1]), table("orders", &[("id", "long"), ("x", "int")], &[0]));
+    let (rows, parent) =
+        (table("orders.items", ITEMS, &[0, 1]), table("orders", &[("id", "long"), ("x", "int")], &[0]));
     let f = Fitted::new(&list(&[("order_id", "id")]), &rows, &parent).unwrap();
     let row = doc! { "_id": { "order_id": 5, "position": 2 }, "tag": { "name": "a" } };
     assert_eq!(f.parent_of(&row), Some(Bson::Int64(5)));
