@@ -179,7 +179,7 @@ fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     // Keys that are off begin with # and no space: switched on they must parse, too.
     let on = with_everything_on(&read("example.toml"));
     let c = Config::parse_any_version("example.toml", &on, &Secrets).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(c.rule.len(), 4);
+    assert_eq!(c.rule.len(), 5);
     assert_eq!(c.cutover.hook.len(), 2);
 }
 

@@ -47,7 +47,7 @@ pub async fn create(
                 collection(client, &c.table.name).await?;
                 catalog::keep_all(client, mine.name, mine.epoch, &[Arc::new(c.table)], false).await?;
             }
-            "PRIMARY KEY" | "INDEX" => {
+            "PRIMARY KEY" | "INDEX" | "UNIQUE INDEX" => {
                 let i: CreateIndex = read(o)?;
                 let home = TableName::new(&o.schema, &i.collection);
                 index(client, mine.name, &home, &i, &mut warnings).await?;

@@ -36,7 +36,9 @@ pub fn adopt(schema: &MadeSchema, embedded: &dyn Fn(&TableName) -> bool) -> Resu
                 Ok(index) => {
                     let unique = index.unique && !embedded(home);
                     let text = adopt::written(&CreateIndex { unique, ..index })?;
-                    out.objects.push(adopt::object("INDEX", home, &i.name, home, text, Stage::TableCopied));
+                    // Unique ones wait until rows of two moments have met.
+                    let kind = if unique { "UNIQUE INDEX" } else { "INDEX" };
+                    out.objects.push(adopt::object(kind, home, &i.name, home, text, Stage::TableCopied));
                 }
                 Err(why) => out.remarks.push(format!("{home}: index {} is left out: {why}", i.name)),
             }

@@ -172,7 +172,7 @@ fn given_kills_at_every_named_point_when_started_again_then_lists_are_what_the_s
         ("copy.planned", 1),
         ("load.before_piece", 3),
         ("copy.chunk_committed", 2),
-        ("copy.chunk_committed", 5),
+        ("copy.chunk_committed", 3),
         ("copy.loaded", 1),
         ("copy.done", 1),
         ("lists.before_piece", 1),
@@ -252,6 +252,15 @@ fn given_rows_without_a_document_when_they_come_then_it_stops_or_they_wait_as_th
     sql.run("delete from c where id = 1; insert into p values (1, 'x', 9)");
     target.wait_for("p", doc! { "v": 9, "rows": [] });
     assert_eq!(daemon.sigterm(), 0);
+    // A copy that finds such rows.
+    let other = Pair::shared("lists_orphan", &format!("{tables}; insert into c values (9, 9, 'x', 'orphan')"));
+    let mut stops = Daemon::spawn(&other.config().extra(rule));
+    assert_eq!(stops.exit_status(), 1);
+    assert!(stops.log().contains("refer to documents of"), "{}", stops.log());
+    let mut waits = Daemon::spawn(&other.config().extra(&format!("{rule}without_parent = \"wait\"\n")));
+    waits.ready();
+    assert!(waits.log().contains("which wait for it"), "{}", waits.log());
+    assert_eq!(waits.sigterm(), 0);
     let finish = told(&pair.config().extra(rule), &["finish", "--yes"]);
     assert!(finish.contains("stays: it has rows that are in no document"), "{finish}");
 }
@@ -351,4 +360,30 @@ fn given_mysql_when_child_rows_change_then_documents_hold_their_lists() {
         assert_eq!(target.count("orders"), 4);
         assert_eq!(daemon.sigterm(), 0);
     }
+}
+
+#[test]
+fn given_a_rule_into_a_collection_that_is_not_there_when_run_then_it_is_made_with_its_indexes() {
+    let pair = Pair::shared(
+        "made",
+        "create table a (id int primary key, mail text, n int); insert into a values (1, 'x', 1), (2, 'y', 2)",
+    );
+    let rule = "[[rule]]\nfrom = \"public.a\"\nto = \"people\"\nrename = { mail = \"email\" }\nset = { twice = \"n * 2\" }\ntypes = { n = \"long\" }\n\
+        indexes = [{ columns = [\"email\"], unique = true }, { columns = [\"n\"] }]\n";
+    let target = pair.target();
+    let mut daemon = Daemon::spawn(&pair.config().extra(rule));
+    daemon.ready();
+    let mut sql = pair.source();
+    sql.run("insert into a values (3, 'z', 3); update a set n = 5 where id = 1; delete from a where id = 2");
+    target.wait_for("people", doc! { "_id": 3 });
+    assert_eq!(target.one("people", 1), doc! { "_id": 1, "email": "x", "n": 5_i64, "twice": 10 });
+    assert_eq!(target.count("people"), 2);
+    let indexes = format!("{}", target.run(doc! { "listIndexes": "people" }));
+    assert!(indexes.contains("\"unique\": true") && indexes.contains("people_n_idx"), "{indexes}");
+    daemon.kill9();
+    let mut daemon = Daemon::spawn(&pair.config().extra(rule));
+    daemon.ready();
+    sql.run("update a set mail = 'changed' where id = 3");
+    target.wait_for("people", doc! { "_id": 3, "email": "changed" });
+    assert_eq!(daemon.sigterm(), 0);
 }
