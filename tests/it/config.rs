@@ -208,6 +208,7 @@ fn given_the_example_when_compared_with_the_structs_then_every_key_is_in_it() {
     has::<config::TablesConfig>(&document, "tables");
     has::<config::RuleConfig>(&document, "rule");
     has::<config::ExplodeConfig>(&document, "rule.explode");
+    has::<switchyard::transform::embed::Embed>(&document, "rule.embed");
     has::<config::SnapshotConfig>(&document, "snapshot");
     has::<config::ApplyConfig>(&document, "apply");
     has::<config::CutoverConfig>(&document, "cutover");
