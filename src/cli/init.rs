@@ -63,6 +63,7 @@ pub async fn run(global: &Global, args: &InitArgs) -> Result<u8> {
         create_schema: true,
         collation: None,
         microseconds: Default::default(),
+        lists: Vec::new(),
     })?;
     let include = crate::config::included(&source_url.clone().into(), &[]);
     let selection = Selection::new(&include, &[]).map_err(|e| Error::config(format!("--source: {e}")))?;

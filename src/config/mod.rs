@@ -514,6 +514,8 @@ impl Config {
             create_schema: self.target.create_schema,
             collation: Some(self.target.collation.clone()).filter(|c| !c.is_empty()),
             microseconds: self.target.microseconds,
+            // The configuration was validated with its rules.
+            lists: self.rules().map(|r| r.lists().cloned().collect()).unwrap_or_default(),
         }
     }
 }

@@ -134,6 +134,7 @@ impl Pipeline {
     /// notes that the target is complete.
     pub(crate) async fn complete(&self, checkpoint: &mut Checkpoint, script: Option<Arc<made::Script>>) -> Result<()> {
         self.settle(checkpoint).await?;
+        self.target.consistent().await?.into_iter().for_each(|w| self.warn(w));
         if self.create_schema {
             let tables = self.source.tables().await?;
             let script = match script {

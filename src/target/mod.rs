@@ -21,6 +21,7 @@ use crate::pipeline::batch::Batch;
 use crate::pipeline::dead::Dead;
 use crate::position::Position;
 use crate::schema::{Column, Kind, SchemaScript, ServerInfo, Stage, Table, TableName};
+use crate::transform::embed::EmbeddedList;
 use crate::transform::made::{MadeSchema, MadeTable};
 use crate::transform::output::ParentKey;
 use crate::transform::rules::Homes;
@@ -39,12 +40,21 @@ pub struct TargetOptions {
     pub collation: Option<String>,
     /// What becomes of microseconds, where the engine's times have milliseconds.
     pub microseconds: Microseconds,
+    /// Lists in documents that rows of child tables become. An engine without documents refuses them.
+    pub lists: Vec<EmbeddedList>,
 }
 
 /// Opens the target that the URL's scheme names. Connects to nothing yet.
 pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
     use secrecy::ExposeSecret;
     let scheme = options.url.expose_secret().split(':').next().unwrap_or("").to_owned();
+    if let Some(list) = options.lists.first().filter(|_| !scheme.starts_with("mongodb")) {
+        return Err(crate::Error::config(format!(
+            "a rule embeds rows as {} of {}, and the target holds tables, not documents",
+            list.field, list.parent
+        ))
+        .hint("leave [rule.embed] out: it is for MongoDB targets; lists that become rows are [[rule.explode]]"));
+    }
     match scheme.as_str() {
         "postgres" | "postgresql" => postgres::open(options),
         "mysql" | "mariadb" => mysql::open(options),
@@ -237,6 +247,14 @@ pub trait Target: Send + Sync {
     async fn noted_empty(&self) -> Result<Vec<TableName>>;
     /// Notes that a table's keys and indexes are made.
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()>;
+    /// Looks once, when the target is consistent, for rows that should be in lists of documents that are not there. What it
+    /// says are warnings.
+    ///
+    /// # Errors
+    /// `Fatal` where there are such rows and the rule does not let them wait.
+    async fn consistent(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
     /// A session that loads chunks.
     async fn loader(&self, epoch: i64) -> Result<Box<dyn Loader>>;
     /// The session that applies the stream.

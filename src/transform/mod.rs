@@ -10,12 +10,14 @@
 //! | `output.rs` | what the program makes of rows and changes |
 //! | `inverse.rs` | what a reverse stream could bring back, and what not |
 //! | `typename.rs` | PostgreSQL's names for the types of other engines |
+//! | `embed.rs` | rows that become lists in the documents of their parents |
 //! | `made.rs` | the tables that rules write and the target has not, as they are made |
 //! | `items.rs` | arrays and JSON lists, taken apart |
 //! | `expr/` | SQL expressions over one row |
 
 mod compile;
 pub mod convert;
+pub mod embed;
 pub mod expr;
 mod inverse;
 mod items;

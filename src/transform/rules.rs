@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::embed::{self, Embed, EmbeddedList, WithoutParent};
 use super::select;
 use crate::definition::ForeignAction;
 use crate::exchange::CollectionFields;
@@ -61,6 +62,9 @@ pub struct Rule {
     /// Arrays and nested lists that become rows.
     #[serde(default)]
     pub explode: Vec<Explode>,
+    /// The rows become lists in the documents of their parents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embed: Option<Embed>,
 }
 
 /// `[[rule.explode]]`: every item of a list becomes a row of a child or junction table.
@@ -207,6 +211,8 @@ pub struct Named {
     pub to: TableName,
     /// The tables of its `explode` parts, in their order.
     pub children: Vec<TableName>,
+    /// The list that its rows become.
+    pub list: Option<EmbeddedList>,
     /// As it was written.
     pub rule: Rule,
 }
@@ -251,7 +257,10 @@ impl Rule {
             ..Explode::default()
         });
         let explode = explode.collect();
-        let rule = self.clone();
+        let mut rule = self.clone();
+        if let Some(embed) = &mut rule.embed {
+            embed.without_parent = WithoutParent::default();
+        }
         Rule { key, indexes, references, types: BTreeMap::new(), not_null: Vec::new(), explode, ..rule }
     }
 }
@@ -314,7 +323,10 @@ impl RuleSet {
         for (number, rule) in rules.iter().enumerate() {
             let problem = |key: &str, message: String| Problem { rule: number, key: key.to_owned(), message };
             let from = select::table_name(&rule.from, None).map_err(|e| problem("from", e))?;
+            let list = rule.embed.as_ref().map(|e| e.read(rule, &from, &homes)).transpose();
+            let list = list.map_err(|(key, what)| problem(&key, what))?;
             let to = match &rule.to {
+                _ if let Some(list) = &list => list.rows.clone(),
                 Some(to) => select::table_name(to, Some(homes.schema(&from.schema))).map_err(|e| problem("to", e))?,
                 None => homes.table(&from),
             };
@@ -393,7 +405,13 @@ impl RuleSet {
                 let what = format!("rule {} reads and writes the same tables; make one rule of them", other.number + 1);
                 return Err(problem("to", what));
             }
-            named.push(Named { number, from, to, children, rule: rule.clone() });
+            named.push(Named { number, from, to, children, list, rule: rule.clone() });
+        }
+        let lists: Vec<(usize, EmbeddedList)> =
+            named.iter().filter_map(|n| Some((n.number, n.list.clone()?))).collect();
+        let writes = named.iter().map(|n| (n.number, &n.to, n.children.as_slice(), n.rule.on_existing));
+        if let Some((rule, key, message)) = embed::conflict(&lists, writes) {
+            return Err(Problem { rule, key, message });
         }
         if let Some(both) = named.iter().find(|n| homes.types.contains_key(&n.from)) {
             let what = format!("{} is reshaped by this rule and gets types by another; keep one of them", both.from);
@@ -409,6 +427,10 @@ impl RuleSet {
     /// How collections' documents become rows.
     pub fn collections(&self) -> &BTreeMap<TableName, CollectionFields> {
         &self.collections
+    }
+    /// The lists that rows of child tables become.
+    pub fn lists(&self) -> impl Iterator<Item = &EmbeddedList> {
+        self.rules.iter().filter_map(|n| n.list.as_ref())
     }
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {

@@ -180,7 +180,7 @@ fn given_the_shipped_examples_when_parsed_then_they_are_good() {
     // Keys that are off begin with # and no space: switched on they must parse, too.
     let on = with_everything_on(&read("example.toml"));
     let c = Config::parse_any_version("example.toml", &on, &Secrets).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(c.rule.len(), 4);
+    assert_eq!(c.rule.len(), 5);
     assert_eq!(c.cutover.hook.len(), 2);
 }
 
@@ -209,6 +209,7 @@ fn given_the_example_when_compared_with_the_structs_then_every_key_is_in_it() {
     has::<config::TablesConfig>(&document, "tables");
     has::<config::RuleConfig>(&document, "rule");
     has::<config::ExplodeConfig>(&document, "rule.explode");
+    has::<switchyard::transform::embed::Embed>(&document, "rule.embed");
     has::<config::SnapshotConfig>(&document, "snapshot");
     has::<config::ApplyConfig>(&document, "apply");
     has::<config::CutoverConfig>(&document, "cutover");

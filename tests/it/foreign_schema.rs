@@ -213,6 +213,7 @@ async fn given_tables_of_another_engine_when_made_twice_then_they_are_there_once
             create_schema: true,
             collation: None,
             microseconds: Default::default(),
+            lists: Vec::new(),
         };
         let target = switchyard::target::open(options).unwrap();
         target.take_over().await.unwrap();
@@ -286,6 +287,7 @@ async fn given_a_table_that_exists_otherwise_when_made_then_what_it_lacks_is_nam
         create_schema: true,
         collation: None,
         microseconds: Default::default(),
+        lists: Vec::new(),
     };
     let target = switchyard::target::open(options).unwrap();
     let theirs = SchemaScript { dialect: "mariadb".into(), tables: shop(), ..SchemaScript::default() };
@@ -339,6 +341,7 @@ async fn given_tables_that_exist_for_another_engine_when_checked_then_types_that
         create_schema: false,
         collation: None,
         microseconds: Default::default(),
+        lists: Vec::new(),
     };
     let target = switchyard::target::open(options).unwrap();
     let theirs = rows_of(&shop()[0]);

@@ -57,6 +57,8 @@ fn layer(module: &str) -> Option<Layer> {
         "target/mysql/values",
         "target/mongo/adopt",
         "target/mongo/command",
+        "target/mongo/lists",
+        "target/mongo/made",
         "target/mongo/merge",
         "target/mongo/shape",
         "target/mongo/steps",

@@ -101,7 +101,14 @@ pub fn defined(json: &str) -> Option<Document> {
 /// What decides what columns become: the source's engine, what rules say, and what becomes of microseconds.
 type By<'a> = (&'a str, &'a Homes, Microseconds);
 
-fn object(kind: &str, home: &TableName, name: &str, source: &TableName, sql: String, stage: Stage) -> SchemaObject {
+pub(super) fn object(
+    kind: &str,
+    home: &TableName,
+    name: &str,
+    source: &TableName,
+    sql: String,
+    stage: Stage,
+) -> SchemaObject {
     SchemaObject {
         kind: kind.into(),
         schema: home.schema.clone(),
@@ -112,7 +119,7 @@ fn object(kind: &str, home: &TableName, name: &str, source: &TableName, sql: Str
     }
 }
 
-fn written<T: Serialize>(what: &T) -> Result<String> {
+pub(super) fn written<T: Serialize>(what: &T) -> Result<String> {
     serde_json::to_string(what).map_err(|e| Error::fatal(format!("writing a command as JSON: {e}")))
 }
 
@@ -196,7 +203,7 @@ fn one(def: &TableDef, by: By<'_>, home: TableName, out: &mut SchemaScript) -> R
     Ok(())
 }
 
-fn shaped(source: &TableName, table: &Arc<Table>) -> Result<Shape> {
+pub(super) fn shaped(source: &TableName, table: &Arc<Table>) -> Result<Shape> {
     Shape::new(table, None).map_err(|why| {
         Error::fatal(format!("{source}: its rows cannot be documents: {why}"))
             .with_code("switchyard:type")
@@ -242,7 +249,7 @@ fn placed(source: &TableName, mut c: Column, key: bool, (engine, homes, micros):
     Ok(c)
 }
 
-fn index(def: &TableDef, index: &IndexDef, shape: &Shape) -> Result<CreateIndex, String> {
+pub(super) fn index(def: &TableDef, index: &IndexDef, shape: &Shape) -> Result<CreateIndex, String> {
     if let Some(p) = &index.peculiar {
         return Err(format!("its rows or expressions are said in the source's own words ({p})"));
     }

@@ -15,6 +15,8 @@ use mongodb::Client;
 use super::bookkeeping::{self, DATABASE, Writer};
 use super::catalog::{self, Described};
 use super::command::{self, Statements, Verb};
+use super::embed::Touched;
+use super::lists::Fitted;
 use super::session::{Durable, Session};
 use super::shape::Shape;
 use super::{merge, trouble};
@@ -23,6 +25,7 @@ use crate::pipeline::batch::{Batch, Sets, Step, TableSet};
 use crate::position::Position;
 use crate::schema::{Table, TableName};
 use crate::target::{Applied, Applier, BatchEnd, DdlOutcome};
+use crate::transform::embed::EmbeddedList;
 use crate::transform::rules::OnExisting;
 use crate::value::{Datum, Row};
 
@@ -117,6 +120,12 @@ pub struct MongoApplier {
     /// When the open transaction began.
     begun: Option<Instant>,
     durable: Option<Position>,
+    /// Lists that are made of rows, as the rules say.
+    pub(super) lists: Arc<Vec<EmbeddedList>>,
+    /// The same, fitted to the tables.
+    pub(super) fitted: Option<Arc<Vec<Fitted>>>,
+    /// What of them the open transaction touched.
+    pub(super) touched: Vec<Touched>,
 }
 
 impl MongoApplier {
@@ -124,7 +133,7 @@ impl MongoApplier {
     ///
     /// # Errors
     /// [`crate::error::Class::Fenced`] if the epoch was raised meanwhile.
-    pub async fn new(client: &Client, name: &str, epoch: i64) -> Result<MongoApplier> {
+    pub async fn new(client: &Client, name: &str, epoch: i64, lists: Arc<Vec<EmbeddedList>>) -> Result<MongoApplier> {
         let session = Session::start(client).await?;
         let writer = Writer::register(&session, name, epoch).await?;
         Ok(MongoApplier {
@@ -137,10 +146,13 @@ impl MongoApplier {
             shapes: Vec::new(),
             begun: None,
             durable: None,
+            lists,
+            fitted: None,
+            touched: Vec::new(),
         })
     }
 
-    async fn described(&mut self, table: &TableName) -> Result<Arc<Described>> {
+    pub(super) async fn described(&mut self, table: &TableName) -> Result<Arc<Described>> {
         if let Some(d) = self.tables.get(table) {
             return Ok(d.clone());
         }
@@ -161,7 +173,7 @@ impl MongoApplier {
         let described = self.described(&table.name).await?;
         let known = Some(&described.table).filter(|_| described.known);
         let shape = Shape::new(table, known).map_err(|why| trouble::no_documents(&table.name, &why))?;
-        let shape = Arc::new(shape);
+        let shape = Arc::new(if self.holds_lists(&table.name) { shape.keeping_others() } else { shape });
         self.shapes.push((table.clone(), shape.clone()));
         Ok(shape)
     }
@@ -170,6 +182,7 @@ impl MongoApplier {
     pub(super) fn forget_tables(&mut self) {
         self.tables.clear();
         self.shapes.clear();
+        self.fitted = None;
     }
 
     /// Begins the transaction if none is open.
@@ -441,13 +454,18 @@ impl MongoApplier {
     ) -> Result<()> {
         for step in &batch.steps {
             match step {
-                Step::Sets(sets) => self.sets(sets, how, pipe, &mut applied.missing).await?,
+                Step::Sets(sets) => {
+                    self.touch(sets, how.convergent, false, pipe).await?;
+                    self.sets(sets, how, pipe, &mut applied.missing).await?;
+                    self.touch(sets, how.convergent, true, pipe).await?;
+                }
                 Step::Truncate { tables, .. } => {
                     self.flush(pipe).await?;
                     self.started().await?;
                     for t in tables {
                         let all = doc! { "delete": &t.name.name, "deletes": [{ "q": {}, "limit": 0 }] };
                         self.session.write(&format!("emptying {}", t.name), &t.name.schema, all).await?;
+                        self.emptied(&t.name).await?;
                     }
                 }
                 Step::Ddl { ddl, before } => {
@@ -476,6 +494,7 @@ impl MongoApplier {
             self.session.write("setting changes aside on the target", DATABASE, letters).await?;
         }
         let Some(end) = end.filter(|_| applied.missing.is_empty()) else { return Ok(applied) };
+        self.refresh(how.convergent).await?;
         let doing = "storing the checkpoint on the target";
         let mut set = doc! { "position": end.position.to_string() };
         if let Some(at) = end.committed_at {
@@ -522,7 +541,7 @@ pub(super) struct How {
 
 /// The document, or what sets its fields.
 pub(super) fn with(shape: &Shape, o: &mut Vec<u8>, row: &Row, whole: bool) -> Result<()> {
-    if whole || shape.holds_whole_documents() {
+    if (whole && !shape.keeps_others()) || shape.holds_whole_documents() {
         return shape.document(o, row, made_up());
     }
     let sent: Vec<usize> = (0..row.len()).filter(|&i| row.get(i) != Datum::Unsent).collect();
@@ -539,6 +558,7 @@ impl Applier for MongoApplier {
     async fn apply(&mut self, batch: &Batch, end: Option<&BatchEnd>) -> Result<Applied> {
         let alone = !self.session.is_open();
         if alone {
+            self.untouch();
             super::ddl::prepare(self, batch).await?;
         }
         let mut how = How { convergent: batch.convergent, in_order: !alone || end.is_none() };
@@ -546,6 +566,7 @@ impl Applier for MongoApplier {
         if alone && !how.in_order && result.as_ref().is_err_and(|e| e.code() == Some("11000")) {
             tracing::debug!("sets collided in a unique index; applying the batch in the source's order");
             self.session.abort().await;
+            self.untouch();
             how.in_order = true;
             result = self.attempt(batch, end, how).await;
         }

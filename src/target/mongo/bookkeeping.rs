@@ -33,9 +33,11 @@ use crate::target::{Checkpoint, CopyStage};
 /// The version of its collections.
 const LAYOUT: i64 = 1;
 /// The collections, in an order in which they can be dropped.
-const COLLECTIONS: [&str; 10] = [
+const COLLECTIONS: [&str; 12] = [
     "writer",
     "was_empty",
+    "made",
+    "lists",
     "skipped",
     "dead_letter",
     "unfinished",

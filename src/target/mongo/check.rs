@@ -9,6 +9,7 @@ use mongodb::Client;
 use super::bookkeeping::DATABASE;
 use super::catalog::{self, Described};
 use super::copies::is_empty;
+use super::lists::Fitted;
 use crate::definition::DataType;
 use crate::error::Result;
 use crate::exchange::SourceFacts;
@@ -16,6 +17,7 @@ use crate::finding::{Finding, Severity};
 use crate::mongowire::command::run;
 use crate::mongowire::server::{Server, cluster_id};
 use crate::schema::{Table, TableName};
+use crate::transform::embed::EmbeddedList;
 
 /// Digits that a decimal of MongoDB's has.
 const DIGITS: u32 = 34;
@@ -45,6 +47,8 @@ pub struct Asked<'a> {
     pub source: &'a SourceFacts,
     /// The tables as rows are to be written.
     pub tables: &'a [Arc<Table>],
+    /// Lists in documents that rows become.
+    pub lists: &'a [EmbeddedList],
     /// No copy has begun yet, so collections must be empty.
     pub fresh: bool,
 }
@@ -73,6 +77,9 @@ pub async fn check(client: &Client, asked: &Asked<'_>) -> Result<Vec<Finding>> {
     for t in asked.tables {
         names(&t.name, &mut found);
         values(t, &mut found);
+    }
+    for list in asked.lists {
+        embedded(list, asked.tables, &mut found);
     }
     same_database(client, &server, asked, &mut found).await?;
     if !privileges(client, asked, &mut found).await? {
@@ -174,6 +181,27 @@ async fn privileges(client: &Client, asked: &Asked<'_>, found: &mut Vec<Finding>
     );
     // What it may not look at cannot be looked at.
     Ok(false)
+}
+
+/// Whether rows can become lists.
+fn embedded(list: &EmbeddedList, tables: &[Arc<Table>], found: &mut Vec<Finding>) {
+    let table = |name: &TableName| tables.iter().find(|t| t.name == *name);
+    let Some(rows) = table(&list.rows) else {
+        // What is wrong with the rule itself was said.
+        return;
+    };
+    let why = match table(&list.parent) {
+        None => format!("in: no table of this migration becomes {}", list.parent),
+        Some(parent) => match Fitted::new(list, rows, parent) {
+            Ok(_) => {
+                let message = format!("rows of {} become {} of {}", list.rows, list.field, list.parent);
+                return found.push(ok("embed", message));
+            }
+            Err(why) => why,
+        },
+    };
+    let message = format!("rows of {} cannot become lists: [rule.embed] {why}", list.rows);
+    found.push(problem("embed", message).fix("correct the rule, or leave its embed part out"));
 }
 
 async fn lifetime(client: &Client, found: &mut Vec<Finding>) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::mongowire::command::{finished_within, run};
 use crate::schema::{SchemaObject, SchemaScript, Stage, TableName};
 
 /// How long one index may take to be made.
-const INDEX_PATIENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
+pub(super) const INDEX_PATIENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
 /// Documents that are removed in one transaction.
 const REMOVED_AT_ONCE: i32 = 10_000;
 
@@ -47,7 +47,7 @@ pub async fn create(
                 collection(client, &c.table.name).await?;
                 catalog::keep_all(client, mine.name, mine.epoch, &[Arc::new(c.table)], false).await?;
             }
-            "PRIMARY KEY" | "INDEX" => {
+            "PRIMARY KEY" | "INDEX" | "UNIQUE INDEX" => {
                 let i: CreateIndex = read(o)?;
                 let home = TableName::new(&o.schema, &i.collection);
                 index(client, mine.name, &home, &i, &mut warnings).await?;

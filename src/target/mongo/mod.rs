@@ -3,14 +3,18 @@
 pub mod adopt;
 pub mod apply;
 pub mod bookkeeping;
+mod build;
 pub mod catalog;
 pub mod check;
 pub mod command;
 pub mod copies;
 pub mod create;
 mod ddl;
+mod embed;
 mod lease;
+pub mod lists;
 pub mod load;
+mod made;
 mod merge;
 pub mod session;
 pub mod shape;
@@ -38,6 +42,8 @@ use crate::schema::{SchemaScript, ServerInfo, Stage, Table, TableName};
 use crate::target::{
     Applier, Checkpoint, CopyStage, Loader, Microseconds, SessionLock, TableCopy, Target, TargetOptions,
 };
+use crate::transform::embed::EmbeddedList;
+use crate::transform::made::{MadeSchema, MadeTable};
 use crate::transform::rules::Homes;
 
 /// A MongoDB database that is copied into.
@@ -46,6 +52,7 @@ pub struct MongoTarget {
     name: String,
     create_schema: bool,
     microseconds: Microseconds,
+    lists: Arc<Vec<EmbeddedList>>,
     holder: Holder,
     /// Its own pool of connections, which mends itself.
     client: OnceCell<Client>,
@@ -65,6 +72,7 @@ pub fn open(options: TargetOptions) -> Result<Arc<dyn Target>> {
         name: options.name,
         create_schema: options.create_schema,
         microseconds: options.microseconds,
+        lists: Arc::new(options.lists),
         holder: lease::holder(),
         client: OnceCell::new(),
         epoch: AtomicI64::new(0),
@@ -105,6 +113,7 @@ impl Target for MongoTarget {
             create_schema: self.create_schema,
             source,
             tables,
+            lists: &self.lists,
             fresh,
         };
         check::check(self.client().await?, &asked).await
@@ -119,6 +128,18 @@ impl Target for MongoTarget {
     }
     fn adopt_table(&self, engine: &str, table: &Table, homes: &Homes) -> Result<Table> {
         adopt::adopt_table(engine, table, homes, self.microseconds)
+    }
+    async fn adopt_made(&self, schema: &MadeSchema, _: &Homes) -> Result<SchemaScript> {
+        made::adopt(schema, self.microseconds, &|t| self.lists.iter().any(|l| l.rows == *t))
+    }
+    fn adopt_made_table(&self, engine: &str, made: &MadeTable) -> Result<Table> {
+        made::adopt_table(engine, made, self.microseconds)
+    }
+    async fn note_made(&self, epoch: i64, tables: &[TableName]) -> Result<()> {
+        copies::note_made(self.client().await?, &self.name, epoch, tables).await
+    }
+    async fn noted_made(&self) -> Result<Vec<TableName>> {
+        copies::noted_made(self.client().await?, &self.name).await
     }
     async fn lock(&self) -> Result<Box<dyn SessionLock>> {
         lease::lock(self.client().await?, &self.name, &self.holder).await
@@ -176,17 +197,28 @@ impl Target for MongoTarget {
     async fn mark_indexed(&self, epoch: i64, table: &TableName) -> Result<()> {
         copies::mark_indexed(self.client().await?, &self.name, epoch, table).await
     }
+    async fn consistent(&self) -> Result<Vec<String>> {
+        // Lists are made before the stream runs; a start may find the target consistent before that.
+        build::ready(self.client().await?, self.mine(), &self.lists).await?;
+        build::consistent(self.client().await?, &self.name, &self.lists).await
+    }
     async fn loader(&self, epoch: i64) -> Result<Box<dyn Loader>> {
         Ok(Box::new(load::MongoLoader::new(self.client().await?, &self.name, epoch).await?))
     }
     async fn applier(&self, epoch: i64) -> Result<Box<dyn Applier>> {
-        Ok(Box::new(apply::MongoApplier::new(self.client().await?, &self.name, epoch).await?))
+        let mine = Mine { name: &self.name, epoch };
+        build::ready(self.client().await?, mine, &self.lists).await?;
+        Ok(Box::new(apply::MongoApplier::new(self.client().await?, &self.name, epoch, self.lists.clone()).await?))
     }
     async fn analyze(&self, _: &[TableName]) -> Result<()> {
         // The server samples plans by itself.
         Ok(())
     }
     async fn finish(&self) -> Result<Vec<String>> {
-        bookkeeping::forget(self.client().await?, &self.name).await
+        let client = self.client().await?;
+        let whole = self.checkpoint().await?.is_some_and(|c| c.stage == CopyStage::Complete);
+        let mut said = build::finish(client, &self.name, whole).await?;
+        said.extend(bookkeeping::forget(client, &self.name).await?);
+        Ok(said)
     }
 }

@@ -49,6 +49,8 @@ pub struct Shape {
     document: Option<usize>,
     /// Whether the table's identity is what `_id` is made of.
     by_id: bool,
+    /// Documents hold fields besides the columns'.
+    keeps_others: bool,
 }
 
 impl Shape {
@@ -91,6 +93,7 @@ impl Shape {
             document,
             by_id: !ids.is_empty() && finds == ids,
             id_columns,
+            keeps_others: false,
         })
     }
 
@@ -105,6 +108,14 @@ impl Shape {
     /// Whether a document may hold fields that no column is made of and that must stay.
     pub fn holds_whole_documents(&self) -> bool {
         self.document.is_some()
+    }
+    /// The same for documents that hold lists of other tables' rows: they are never replaced as a whole.
+    pub fn keeping_others(self) -> Shape {
+        Shape { keeps_others: true, ..self }
+    }
+    /// Whether documents hold fields that no column is made of and that must stay.
+    pub fn keeps_others(&self) -> bool {
+        self.keeps_others
     }
     /// The path of a column's value in a document.
     pub fn path(&self, column: usize) -> String {

@@ -94,7 +94,7 @@ fn key_at(command: &RawDocument, verb: Verb, place: usize) -> Option<Bson> {
     }
 }
 
-fn plain(id: &Bson) -> String {
+pub(super) fn plain(id: &Bson) -> String {
     match id {
         Bson::String(s) => s.clone(),
         Bson::ObjectId(o) => o.to_hex(),

@@ -3,6 +3,7 @@
 mod crashes;
 mod documents;
 mod keys;
+mod lists;
 mod rows;
 mod schema;
 
