@@ -189,6 +189,12 @@ fn given_a_key_that_is_too_long_when_copied_or_followed_then_it_stops_and_nothin
         assert!(log.contains("holds a text that is longer than the target's column"), "{log}");
         assert!(log.contains("column _id (key) stands in a key and holds 768 characters at most"), "{log}");
         pair.delete("things", "x".repeat(769));
+        // The log tells of that delete, and the copy's stream would meet the key again: a new one has to begin behind it, and it
+        // begins with the last thing that happened.
+        pair.insert("noise", vec![doc! { "_id": 1 }]);
+        let finished = Daemon::command(&pair.config(), &["finish", "--yes"]);
+        assert_eq!(finished.status.code(), Some(0), "{}", String::from_utf8_lossy(&finished.stderr));
+        pair.rows("drop table things");
         let mut daemon = Daemon::spawn(&pair.config());
         daemon.ready();
         pair.insert("things", vec![doc! { "_id": "y".repeat(800) }]);
@@ -301,7 +307,7 @@ fn given_fields_of_every_type_when_copied_and_followed_then_columns_hold_them() 
         assert_eq!(row(3), missing("NULL", "1", "2024-01-31 12:00:00.000"), "{flavour:?}");
         let types = pair.rows(
             "select column_name, column_type, is_nullable from information_schema.columns where table_schema = database() \
-             and table_name = 'things' and column_name in ('_id', 'i4', 'ts', 'tz', 'n', 'u') order by 1",
+             and table_name = 'things' and column_name in ('_id', 'i4', 'ts', 'tz', 'n', 'u') order by binary column_name",
         );
         let int = if flavour == Flavour::Mysql { "int" } else { "int(11)" };
         assert_eq!(
