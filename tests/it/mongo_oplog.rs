@@ -53,6 +53,7 @@ fn given_an_account_without_change_streams_when_followed_then_every_kind_of_chan
     pair.run(doc! { "drop": "empty" });
     pair.run(doc! { "create": "seen", "viewOn": "kinds", "pipeline": [] });
     std::thread::sleep(Duration::from_secs(1));
+    assert!(daemon.log().contains("view shop.seen was made"), "{}", daemon.log());
     // Killed while the writer goes on, and restarted under it.
     daemon.kill9();
     std::thread::sleep(Duration::from_millis(500));
@@ -65,7 +66,6 @@ fn given_an_account_without_change_streams_when_followed_then_every_kind_of_chan
     pair.same("items");
     pair.same("kinds");
     assert_eq!(pair.on_target().one("select to_regclass('empty')"), "");
-    assert!(daemon.log().contains("view shop.seen was made"), "{}", daemon.log());
     // Rows are not thrown away on the log's word.
     pair.run(doc! { "drop": "kinds" });
     assert_eq!(daemon.exit_status(), 1);
@@ -82,13 +82,16 @@ fn given_an_account_without_change_streams_when_followed_then_every_kind_of_chan
 #[test]
 fn given_transactions_when_followed_by_the_oplog_then_each_comes_at_once_or_not_at_all() {
     let (pair, config) = pair();
+    // Only a shard's router prepares transactions, as one of the cluster's own.
+    let shard = doc! { "createUser": "shard", "pwd": "sesame", "roles": ["__system"] };
+    pair.source.run("admin", shard).unwrap();
     for collection in ["a", "b"] {
         pair.insert(collection, vec![doc! { "_id": 0, "v": 0 }]);
     }
     let mut daemon = Daemon::spawn(&config);
     daemon.ready();
     let run = |work: Work| {
-        let url = pair.source.url("shop");
+        let url = pair.source.url_as("shard", "sesame", "shop");
         pair.source.wait_for(async move { transactions(&url, work).await }).unwrap();
     };
     run(Work::Small);
@@ -103,7 +106,7 @@ fn given_transactions_when_followed_by_the_oplog_then_each_comes_at_once_or_not_
     });
     // Begun before the place that a restart goes on from, and committed after it.
     run(Work::Prepared(false));
-    let url = pair.source.url("shop");
+    let url = pair.source.url_as("shard", "sesame", "shop");
     let kept = pair.source.wait_for(async move { Ok(prepared(&url, 2_000_000).await?) }).unwrap();
     pair.level();
     assert_eq!(daemon.sigterm(), 0);

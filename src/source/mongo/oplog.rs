@@ -2,7 +2,7 @@
 //! reads them. Pure.
 //!
 //! Source: `oplog_entry.idl`, `oplog.cpp` (`kOpsMap`) and `document_source_change_stream_unwind_transaction.cpp` of the server;
-//! what 6.0.5 writes. `tests/fixtures/mongo_oplog` has entries as they were found.
+//! what 6.0.5 writes.
 
 use bson::{Bson, Document, doc};
 
