@@ -31,6 +31,7 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         collections: Default::default(),
         documents: Default::default(),
         nul_text: Default::default(),
+        follow: Default::default(),
     };
     let source = source::open(options)?;
     let (identity, from) = runtime.block_on(async {

@@ -40,6 +40,7 @@ pub fn run(_rig: &Rig, args: &Args) -> Result<Table> {
         collections: Default::default(),
         documents: Default::default(),
         nul_text: Default::default(),
+        follow: Default::default(),
     };
     let source = source::open(options)?;
     let (identity, from) = runtime.block_on(async {
