@@ -92,7 +92,7 @@ impl Embed {
         }
         let rows = match &rule.to {
             Some(to) => select::table_name(to, Some(&parent.schema)).map_err(|e| ("to".to_owned(), e))?,
-            None => TableName::new(&parent.schema, &format!("{}.{}", parent.name, self.field)),
+            None => TableName::new(&parent.schema, format!("{}.{}", parent.name, self.field)),
         };
         if rows.schema != parent.schema {
             return wrong("in", "the rows' own collection (to) lies in another database; keep both in one");

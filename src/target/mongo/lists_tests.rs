@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::schema::{Column, Kind, TableId, TableName};
+use crate::schema::{Column, TableId, TableName};
 use crate::target::mongo::words;
 
 fn table(name: &str, columns: &[(&str, &str)], key: &[usize]) -> Table {
