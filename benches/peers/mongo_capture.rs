@@ -93,6 +93,7 @@ fn open(server: &MongoServer) -> Result<std::sync::Arc<dyn Source>> {
         collections: Default::default(),
         documents: Default::default(),
         nul_text: Default::default(),
+        follow: Default::default(),
     };
     Ok(source::open(options)?)
 }

@@ -107,7 +107,7 @@ fn given_transactions_when_followed_by_the_oplog_then_each_comes_at_once_or_not_
     // Begun before the place that a restart goes on from, and committed after it.
     run(Work::Prepared(false));
     let url = pair.source.url_as("shard", "sesame", "shop");
-    let kept = pair.source.wait_for(async move { Ok(prepared(&url, 2_000_000).await?) }).unwrap();
+    let kept = pair.source.wait_for(async move { prepared(&url, 2_000_000).await }).unwrap();
     pair.level();
     assert_eq!(daemon.sigterm(), 0);
     let mut daemon = Daemon::spawn(&config);

@@ -27,6 +27,7 @@ fn table(name: &str, columns: &[(&str, &str)], key: &[usize]) -> Table {
         generated: Vec::new(),
         identity: if key.is_empty() { RowIdentity::AllColumns } else { RowIdentity::Key(key.to_vec()) },
         full_old_rows: false,
+        full_old_rows_by: String::new(),
         has_secondary_unique: false,
         partitioned: false,
         estimated_rows: 0,

@@ -195,7 +195,7 @@ fn given_kills_at_every_named_point_when_started_again_then_lists_are_what_the_s
             .env("SWITCHYARD_PIECE_BYTES", 8 << 10);
         let mut daemon = Daemon::spawn(&config.clone().crash_at(point, nth));
         let mut sql = pair.source();
-        let mut dice = Dice(nth as u64 * 77 + point.len() as u64);
+        let mut dice = Dice(nth * 77 + point.len() as u64);
         if point.starts_with("stream") || point.starts_with("apply") {
             poll(PATIENCE, || {
                 (!daemon.is_running() || matches!(daemon.status(), Some(s) if s["phase"] == "ready")).then_some(())
