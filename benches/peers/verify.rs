@@ -23,7 +23,10 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
     let migration = Migration::new(&rig.folder, "verified", &source.url(DATABASE), &target.url("verified"))?;
     let mut daemon = migration.start()?;
     daemon.wait_until_ready(PATIENCE)?;
-    let peer = !args.alone && Command::new("pgcopydb").arg("--version").output().is_ok();
+    // Not every version has it.
+    let known =
+        || Command::new("pgcopydb").args(["compare", "data", "--help"]).output().is_ok_and(|o| o.status.success());
+    let peer = !args.alone && known();
     let mut copies = Series::new("COPY to /dev/null, the source's and then the target's");
     let mut compared = Series::new("pgcopydb compare data");
     let mut ours = Series::new("switchyard verify");
@@ -54,6 +57,9 @@ pub fn run(rig: &Rig, args: &Args) -> Result<Table> {
         table.row(format!("{} | {} | {}", series.name, cells(&series.values), ratio(&ours.values, &series.values)));
     }
     table.note(format!("Largest memory of `switchyard verify`: {:.1} MiB.", peak as f64 / (1 << 20) as f64));
+    if !peer && !args.alone {
+        table.note("The pgcopydb that is installed has no `compare data`: left out.");
+    }
     table
         .note("Target: at most 1.5 of the two COPYs, 128 MB. All tables are verified, and only the largest is copied.");
     Ok(table)
