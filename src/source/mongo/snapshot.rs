@@ -21,7 +21,8 @@ use super::place::{self, Moment};
 use super::token::Time;
 use super::{bounds, mark};
 use crate::change::Op;
-use crate::documents::cursor::Malformed;
+use crate::documents::cursor::{Doc, Malformed};
+use crate::documents::write;
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{Table, TableName};
@@ -215,6 +216,22 @@ struct Reading {
     rest: Option<Opening>,
     /// Blocks of the reply that was read last.
     ready: VecDeque<CopyBlock>,
+    /// The `_id` that was read last. A document that is deleted and inserted again with the same one while its range is read
+    /// has a new place behind the old one in the index, and the server gives it out twice.
+    last: Vec<u8>,
+}
+
+/// Notes the document's `_id`; whether it is that of the document before.
+fn is_again(last: &mut Vec<u8>, document: Doc<'_>) -> Result<bool, Malformed> {
+    let mut id = Vec::with_capacity(16);
+    if let Some(value) = document.get("_id")? {
+        // The tag, too: 1 and "1" are different keys.
+        id.push(value.tag());
+        write::value(&mut id, &value);
+    }
+    let again = !id.is_empty() && id == *last;
+    *last = id;
+    Ok(again)
 }
 
 #[async_trait]
@@ -241,7 +258,7 @@ impl ChunkReader for MongoReader {
         let rest = largest.map(|command| Opening { command, ..opening.clone() });
         let batches = Batches::open(&self.shared.client, opening);
         let raw = format != CopyFormat::Rows;
-        self.reading = Some(Reading { described, raw, batches, rest, ready: VecDeque::new() });
+        self.reading = Some(Reading { described, raw, batches, rest, ready: VecDeque::new(), last: Vec::new() });
         Ok(())
     }
 
@@ -282,6 +299,9 @@ impl Reading {
         let (mut bytes, mut rows) = (Vec::with_capacity(room), 0);
         for found in reply.documents() {
             let found = found.map_err(|e| unreadable(name, e))?;
+            if is_again(&mut self.last, found).map_err(|e| unreadable(name, e))? {
+                continue;
+            }
             bytes.extend_from_slice(found.bytes());
             rows += 1;
             if bytes.len() >= BLOCK_BYTES {
@@ -298,7 +318,7 @@ impl Reading {
 
     /// A reply's documents as rows.
     fn rows(&mut self, reply: &Reply<'_>) -> Result<()> {
-        let Reading { described: d, ready, .. } = self;
+        let Reading { described: d, ready, last, .. } = self;
         let name = &d.table.name;
         let new = || RowsBuilder::with_capacity(1024, (BLOCK_BYTES + BLOCK_BYTES / 4).min(2 * reply.bytes()));
         let (mut made, mut rows, mut misfits) = (new(), 0, Vec::new());
@@ -309,6 +329,9 @@ impl Reading {
         };
         for found in reply.documents() {
             let found = found.map_err(|e| unreadable(name, e))?;
+            if is_again(last, found).map_err(|e| unreadable(name, e))? {
+                continue;
+            }
             match d.mapping.render(found, &mut made) {
                 Ok(()) => rows += 1,
                 Err(misfit) => misfits.push(d.mapping.refused(d.table.id, Op::Insert, found, &misfit)),
