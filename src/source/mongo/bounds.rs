@@ -67,10 +67,10 @@ pub fn find(collection: &str, chunk: &Chunk, batch: u32, read_concern: Document)
         Some(_) => Err("a chunk of several keys".to_owned()),
     };
     let mut command = doc! { "find": collection, "batchSize": batch, "readConcern": read_concern };
+    // In the order of the keys, whole collections, too: in natural order a document that is deleted and inserted again lies at the
+    // end once more, and is given out twice.
+    command.insert("hint", doc! { "_id": 1 });
     let (min, max) = (bound(&chunk.after)?, bound(&chunk.up_to)?);
-    if min.is_some() || max.is_some() {
-        command.insert("hint", doc! { "_id": 1 });
-    }
     for (name, value) in [("min", min), ("max", max)] {
         if let Some(value) = value {
             command.insert(name, doc! { "_id": value });
@@ -138,7 +138,7 @@ mod tests {
         let command = find("c", &chunk, 10, doc! {}).unwrap();
         assert_eq!(command.get_document("max").unwrap(), &doc! { "_id": 5 });
         assert!(command.get("min").is_none() && command.get("hint").is_some());
-        assert!(find("c", &Chunk::default(), 10, doc! {}).unwrap().get("hint").is_none());
+        assert!(find("c", &Chunk::default(), 10, doc! {}).unwrap().get("hint").is_some());
         assert!(find("c", &Chunk { after: Some(vec!["{".into()]), ..Chunk::default() }, 1, doc! {}).is_err());
     }
 }
